@@ -1,0 +1,106 @@
+//! What this process knows of its own asks: enough to undo each of them, and no more than the server would confirm.
+
+use super::http::{Fault, Lane, Link};
+use super::session::{Behavior, Charter};
+use super::txn::{Op, Outcome};
+use crate::core::time::Moment;
+use crate::error::{Error, Kind};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// A hold that the server has confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// `index` is the leader key's; `queued` tells that the ask had waited for it.
+    Sole { index: u64, queued: bool },
+    /// `index` is the reader key's; `group` is the session that has the leader key locked.
+    Reader { index: u64, group: String },
+}
+
+impl Hold {
+    pub fn token(&self) -> u64 {
+        match self {
+            Hold::Sole { index, .. } | Hold::Reader { index, .. } => *index,
+        }
+    }
+}
+
+/// The traces of one ask.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// Held while a request that writes is under way, also when nobody waits for its answer any more.
+    writing: Arc<Mutex<()>>,
+    /// A request that writes got no answer, and may still take effect.
+    doubtful: Cell<bool>,
+    pub hold: RefCell<Option<Hold>>,
+    /// The lock's name, and when it was granted.
+    pub since: RefCell<Option<(Arc<str>, Moment)>>,
+    /// Its release is under way, and how that goes says what became of the hold.
+    pub leaving: Cell<bool>,
+    /// A session that was made to lock a leader key for readers, while it is not known whether it does.
+    pub group: RefCell<Option<String>>,
+}
+
+impl Trace {
+    /// Sends a transaction that runs to its end even if the future is dropped.
+    pub async fn write(self: &Rc<Self>, link: &Rc<Link>, ops: Vec<Op>) -> Result<Outcome, Fault> {
+        let (trace, sender) = (self.clone(), link.clone());
+        self.finish(link, async move {
+            let answer = sender.txn(Lane::Foreground, &ops).await;
+            if matches!(&answer, Err(fault) if fault.unanswered) {
+                trace.doubtful.set(true);
+            }
+            answer
+        })
+        .await
+    }
+
+    /// Makes a session for readers and notes it here, even if the future is dropped.
+    pub async fn create_group(self: &Rc<Self>, link: &Rc<Link>, charter: &Charter) -> Result<String, Fault> {
+        let (trace, sender, charter) = (self.clone(), link.clone(), charter.clone());
+        self.finish(link, async move {
+            let group = charter.create(&sender, Behavior::Release).await?;
+            *trace.group.borrow_mut() = Some(group.clone());
+            Ok(group)
+        })
+        .await
+    }
+
+    /// Runs an exchange to its end, alone among those of this ask, whoever waits for it.
+    async fn finish<T: 'static>(
+        &self,
+        link: &Link,
+        exchange: impl Future<Output = Result<T, Fault>> + 'static,
+    ) -> Result<T, Fault> {
+        let turn = self.writing.clone().lock_owned().await;
+        let task = tokio::task::spawn_local(async move {
+            let _turn = turn;
+            exchange.await
+        });
+        task.await.unwrap_or_else(|error| {
+            let message = format!("a request to Consul at {} was given up", link.peer());
+            Err(Fault {
+                error: Error::new(Kind::Connect, message).because(error),
+                unanswered: true,
+            })
+        })
+    }
+
+    /// Waits until no request of this ask is under way; then tells whether one of them may still take effect.
+    pub async fn settled(&self) -> bool {
+        drop(self.writing.lock().await);
+        !self.doubtful.get()
+    }
+
+    /// This session does lock a leader key: it is not only noted any more.
+    pub fn grouped(&self, group: &str) {
+        self.group.borrow_mut().take_if(|noted| noted == group);
+    }
+
+    /// After the fence was written anew.
+    pub fn certain(&self) {
+        self.doubtful.set(false);
+    }
+}

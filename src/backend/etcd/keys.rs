@@ -1,0 +1,178 @@
+//! The names of a lock's keys.
+//!
+//! ```text
+//! IPC-Mutex-RPM-<id>-lock              exists while anybody holds the lock: 1.1.2 takes it by creating it
+//! IPC-Mutex-RPM-<id>-queue/<owner>     one waiter; the queue's order is the order of the create revisions
+//! IPC-Mutex-RPM-<id>-readers/<owner>   one shared hold
+//! IPC-Mutex-RPM-<id>-breath            since when the lock has been in demand, see the module `breather`
+//! IPC-Mutex-RPM-<id>-gap               the lock is left to 1.1.2 for the moment, likewise
+//! IPC-Mutex-RPM-<id>-gone/<owner>      a withdrawn ask whose first message may still be on its way
+//! ```
+//!
+//! An id has no slash, so the first slash of a key ends the part that names the lock: no lock's prefix reaches into
+//! the keys of another.
+
+use crate::backend::Owner;
+use etcd_client::{Compare, CompareOp, GetOptions, SortOrder, SortTarget, TxnOp};
+
+/// The names of one lock's keys.
+pub struct Keys {
+    pub main: String,
+    queue: String,
+    readers: String,
+    gone: String,
+    pub breath: String,
+    pub gap: String,
+}
+
+impl Keys {
+    pub fn new(id: &str) -> Self {
+        let stem = format!("IPC-Mutex-RPM-{id}");
+        Self {
+            main: format!("{stem}-lock"),
+            queue: format!("{stem}-queue/"),
+            readers: format!("{stem}-readers/"),
+            gone: format!("{stem}-gone/"),
+            breath: format!("{stem}-breath"),
+            gap: format!("{stem}-gap"),
+        }
+    }
+
+    pub fn place(&self, owner: &Owner) -> String {
+        format!("{}{}", self.queue, owner.0)
+    }
+
+    pub fn reader(&self, owner: &Owner) -> String {
+        format!("{}{}", self.readers, owner.0)
+    }
+
+    fn tombstone(&self, owner: &Owner) -> String {
+        format!("{}{}", self.gone, owner.0)
+    }
+
+    /// Nobody holds the lock exclusively, and no 1.1.2 process holds it at all.
+    pub fn is_free(&self) -> Compare {
+        absent(&*self.main)
+    }
+
+    pub fn main_is(&self, value: &[u8]) -> Compare {
+        Compare::value(&*self.main, CompareOp::Equal, value)
+    }
+
+    pub fn nobody_waits(&self) -> Compare {
+        absent(&*self.queue).with_prefix()
+    }
+
+    pub fn nobody_reads(&self) -> Compare {
+        absent(&*self.readers).with_prefix()
+    }
+
+    /// Two ranges around the one key, because a comparison cannot count.
+    pub fn nobody_else_reads(&self, owner: &Owner) -> [Compare; 2] {
+        let own = self.reader(owner);
+        let end = format!("{}0", &self.readers[..self.readers.len() - 1]);
+        [
+            absent(&*self.readers).with_range(&*own),
+            absent(format!("{own}\0")).with_range(end),
+        ]
+    }
+
+    /// The place in the queue that was taken at revision `place` still exists.
+    pub fn waits_since(&self, owner: &Owner, place: i64) -> Compare {
+        Compare::create_revision(self.place(owner), CompareOp::Equal, place)
+    }
+
+    /// No room is being made for 1.1.2, but for that of revision `passed`, if not 0, whose time is over.
+    pub fn no_gap_but(&self, passed: i64) -> Compare {
+        Compare::mod_revision(&*self.gap, CompareOp::Equal, passed)
+    }
+
+    /// The ask was not withdrawn by a message that overtook this one.
+    pub fn not_withdrawn(&self, owner: &Owner) -> Compare {
+        absent(self.tombstone(owner))
+    }
+
+    /// Makes whatever `owner` still has on its way ineffective, for as long as the lease that it carries lives.
+    pub fn bury(&self, owner: &Owner, lease: i64) -> TxnOp {
+        TxnOp::put(self.tombstone(owner), "", Some(lease_of(lease)))
+    }
+
+    pub fn first_waiters(&self, limit: i64) -> TxnOp {
+        TxnOp::get(&*self.queue, Some(by_age(SortOrder::Ascend).with_limit(limit)))
+    }
+
+    pub fn all_waiters(&self) -> TxnOp {
+        TxnOp::get(&*self.queue, Some(by_age(SortOrder::Ascend)))
+    }
+
+    pub fn all_readers(&self) -> TxnOp {
+        TxnOp::get(&*self.readers, Some(by_age(SortOrder::Ascend)))
+    }
+
+    /// The last waiters, the latest first; with `before`, only those that came before that revision.
+    pub fn last_waiters(&self, limit: i64, before: Option<i64>) -> TxnOp {
+        let mut options = by_age(SortOrder::Descend).with_limit(limit).with_keys_only();
+        if let Some(before) = before {
+            options = options.with_max_create_revision(before - 1);
+        }
+        TxnOp::get(&*self.queue, Some(options))
+    }
+
+    /// Where the waiters' keys are, for a watch on all of them.
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// Where the readers' keys are, for a watch on all of them.
+    pub fn readers(&self) -> &str {
+        &self.readers
+    }
+}
+
+/// Any key that begins like ours: where a user without rights on a single lock can be told from one without any.
+pub const PROBE: &str = "IPC-Mutex-RPM-";
+
+pub fn absent(key: impl Into<Vec<u8>>) -> Compare {
+    Compare::create_revision(key, CompareOp::Equal, 0)
+}
+
+pub fn present(key: impl Into<Vec<u8>>) -> Compare {
+    Compare::create_revision(key, CompareOp::Greater, 0)
+}
+
+pub fn lease_of(lease: i64) -> etcd_client::PutOptions {
+    etcd_client::PutOptions::new().with_lease(lease)
+}
+
+fn by_age(order: SortOrder) -> GetOptions {
+    GetOptions::new().with_prefix().with_sort(SortTarget::Create, order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_lock_reaches_into_the_keys_of_another() {
+        let ids = ["a", "a-queue", "a-lock", "a-readers", "a-queue-x", "", "a%2F"];
+        let owner = Owner("p-1".into());
+        for one in ids {
+            for other in ids.into_iter().filter(|other| *other != one) {
+                let one = Keys::new(one);
+                let other = Keys::new(other);
+                for prefix in [&one.queue, &one.readers, &one.gone] {
+                    for key in [
+                        &other.main,
+                        &other.breath,
+                        &other.gap,
+                        &other.place(&owner),
+                        &other.reader(&owner),
+                        &other.tombstone(&owner),
+                    ] {
+                        assert!(!key.starts_with(&**prefix), "{key} lies under {prefix}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Looking at a lock, and waiting for the one key whose change matters.
+
+use super::fault::Fault;
+use super::keys::Keys;
+use super::watch::{Change, Watcher};
+use super::{Etcd, note, pair, revision};
+use crate::backend::{Ask, Owner};
+use etcd_client::{KeyValue, Txn, TxnOp};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// A waiter looks anew after this time even if it is told nothing.
+pub const SAFETY_NET: Duration = Duration::from_secs(30);
+/// A watch that begins in the same instant as a change is served up to 100 ms late; a waiter therefore looks a second time
+/// after this.
+pub const SECOND_LOOK: Duration = Duration::from_millis(5);
+/// Pause after a watch broke, so that a server that refuses watches is not asked without end.
+pub const MENDING: Duration = Duration::from_millis(20);
+
+/// What one read of a lock showed.
+pub struct View {
+    pub revision: i64,
+    pub main: Option<KeyValue>,
+    /// Our place in the queue.
+    pub place: Option<KeyValue>,
+    /// Our own shared hold.
+    pub reader: Option<KeyValue>,
+    /// The waiter just before our place; without a place, the last of all.
+    pub last: Option<KeyValue>,
+    /// The key that says that room is being made for 1.1.2.
+    pub gap: Option<KeyValue>,
+}
+
+/// What ended a pause.
+pub enum Woken {
+    Change(Change),
+    /// Nothing is known: look anew.
+    Unsure,
+    /// The session ended, and with it our place.
+    Evicted,
+}
+
+impl Etcd {
+    /// Reads everything that decides about `owner`'s next step.
+    pub(super) async fn view(&self, keys: &Keys, owner: &Owner, place: Option<i64>) -> Result<View, Fault> {
+        let mut place = place;
+        loop {
+            let txn = Txn::new().and_then([
+                TxnOp::get(&*keys.main, None),
+                TxnOp::get(keys.place(owner), None),
+                TxnOp::get(keys.reader(owner), None),
+                keys.last_waiters(1, place),
+                TxnOp::get(&*keys.gap, None),
+            ]);
+            let response = self.txn(txn).await?;
+            let answers = response.op_responses();
+            let own = pair(&answers, 1).cloned();
+            let since = own.as_ref().map(KeyValue::create_revision);
+            if since.is_some() && since != place {
+                place = since;
+                continue;
+            }
+            return Ok(View {
+                revision: revision(&response),
+                main: pair(&answers, 0).cloned(),
+                place: own,
+                reader: pair(&answers, 2).cloned(),
+                last: pair(&answers, 3).cloned(),
+                gap: pair(&answers, 4).cloned(),
+            });
+        }
+    }
+
+    /// Watches the key that `target` finds in `view`, from no later than a view on; gives the latest view. No watcher if there
+    /// is nothing (any more) to wait for.
+    pub(super) async fn watch_after(
+        &self,
+        keys: &Keys,
+        owner: &Owner,
+        view: View,
+        target: impl Fn(&View) -> Option<String>,
+    ) -> Result<(View, Option<Watcher>), Fault> {
+        let Some(key) = target(&view) else {
+            return Ok((view, None));
+        };
+        let watcher = self.hub.watch(&self.link, &key, false).await?;
+        if watcher.since <= view.revision {
+            return Ok((view, Some(watcher)));
+        }
+        let place = view.place.as_ref().map(KeyValue::create_revision);
+        let view = self.view(keys, owner, place).await?;
+        let still = target(&view).is_some_and(|now| now == key);
+        Ok((view, still.then_some(watcher)))
+    }
+
+    /// Remembers what the main key tells about the others.
+    pub(super) fn learn(&self, ask: &Ask, main: &KeyValue) {
+        if is_legacy(main.value()) {
+            self.lore.saw_legacy(&ask.id);
+        } else {
+            self.lore.saw_demand(&ask.id);
+        }
+    }
+}
+
+pub fn is_legacy(value: &[u8]) -> bool {
+    value != note::SHARED && note::mode(value).is_none()
+}
+
+/// Waits for the next change, at most `limit`.
+pub async fn pause(watcher: &mut Watcher, evictions: &mut tokio::sync::watch::Receiver<u64>, limit: Duration) -> Woken {
+    let deadline = Instant::now() + limit;
+    tokio::select! {
+        change = watcher.next() => match change {
+            Some(change) => Woken::Change(change),
+            None => {
+                sleep(MENDING).await;
+                Woken::Unsure
+            }
+        },
+        // The sender lives as long as the backend that waits here.
+        _ = evictions.changed() => Woken::Evicted,
+        () = sleep_until(deadline) => Woken::Unsure,
+    }
+}

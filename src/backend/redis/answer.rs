@@ -1,0 +1,120 @@
+//! What the scripts answer, as types.
+
+use super::clock::Micros;
+use redis::Value;
+use std::time::Duration;
+
+/// How a waiter stands, from which follows how it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// No other waiter that listens is before it.
+    pub first: bool,
+    /// A 1.1.2 process holds the lock: it will not say when it is done.
+    pub foreign: bool,
+    /// How long the main key still lives; `None` if it is gone or never runs out.
+    pub left: Option<Duration>,
+}
+
+/// What one owner has at the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Held { token: Option<u64> },
+    Queued(Place),
+    Busy,
+    Gone,
+}
+
+/// The answer of `acquire.lua`.
+pub(super) fn acquired(value: &Value) -> Option<(Micros, Standing)> {
+    let (shown, standings) = renewed(value)?;
+    match standings.as_slice() {
+        [standing] => Some((shown, *standing)),
+        _ => None,
+    }
+}
+
+/// The answer of `renew.lua`: the server's clock, and how each owner stands.
+pub(super) fn renewed(value: &Value) -> Option<(Micros, Vec<Standing>)> {
+    let (shown, standings) = array(value)?.split_first()?;
+    let standings: Option<Vec<Standing>> = standings.iter().map(standing).collect();
+    Some((number(shown)?, standings?))
+}
+
+/// The answer of `release.lua`: whether the owner was a holder.
+pub(super) fn released(value: &Value) -> Option<bool> {
+    match value {
+        Value::Int(freed) => Some(*freed == 1),
+        _ => None,
+    }
+}
+
+/// What is published for a waiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Message {
+    /// The lock is its own, since the server's clock showed this.
+    Granted { token: Option<u64>, shown: Micros },
+    /// It is the first, and the lock will be free after this time.
+    Later(Duration),
+}
+
+/// The owner that a published message is for, and what it says: `<owner> <token> <microseconds>` or `<owner> after <ms>`.
+pub(super) fn message(text: &str) -> Option<(&str, Message)> {
+    let mut words = text.split(' ');
+    let owner = words.next()?;
+    let what = words.next()?;
+    let number = words.next()?.parse().ok()?;
+    let message = match what {
+        "after" => Message::Later(Duration::from_millis(number)),
+        minted => Message::Granted {
+            token: token(minted)?,
+            shown: number,
+        },
+    };
+    Some((owner, message))
+}
+
+/// Text of a simple or bulk string.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Elements of an array.
+pub(super) fn array(value: &Value) -> Option<&[Value]> {
+    match value {
+        Value::Array(values) => Some(values),
+        _ => None,
+    }
+}
+
+/// `-` for an ask that wanted none.
+pub(super) fn token(word: &str) -> Option<Option<u64>> {
+    match word {
+        "-" => Some(None),
+        digits => digits.parse().ok().map(Some),
+    }
+}
+
+fn standing(value: &Value) -> Option<Standing> {
+    let (name, details) = array(value)?.split_first()?;
+    match (text(name)?, details) {
+        ("held", [minted]) => Some(Standing::Held {
+            token: token(text(minted)?)?,
+        }),
+        ("queued", [Value::Int(first), Value::Int(foreign), Value::Int(left)]) => Some(Standing::Queued(Place {
+            first: *first == 1,
+            foreign: *foreign == 1,
+            left: u64::try_from(*left).ok().map(Duration::from_millis),
+        })),
+        ("busy", []) => Some(Standing::Busy),
+        ("gone", []) => Some(Standing::Gone),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    text(value)?.parse().ok()
+}

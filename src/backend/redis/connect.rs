@@ -1,0 +1,245 @@
+//! Opening a connection: TCP, TLS, authentication, database, and a look at who answers.
+
+use super::fault::Peer;
+use crate::backend::tls;
+use crate::error::{Error, Kind, Result};
+use crate::options::Tls;
+use crate::url::{Address, Server};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, Value};
+use std::cell::Cell;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A connection that is ready for use once somebody polls its driver.
+pub(super) struct Opened {
+    pub connection: MultiplexedConnection,
+    pub driver: Pin<Box<dyn Future<Output = ()>>>,
+    /// The server's number for this connection.
+    pub client_id: Option<i64>,
+    /// Where the server was reached, if it was in plain text.
+    pub address: Option<SocketAddr>,
+}
+
+/// Opens a connection called `name` within `connect_timeout`, and makes the server drop the connection `before`, whose last commands may
+/// still be on their way. Needs Redis 6.2 or Valkey, as a primary.
+pub(super) async fn open(
+    server: &Server,
+    peer: &Peer,
+    name: &str,
+    pushes: Option<mpsc::UnboundedSender<PushInfo>>,
+    before: Option<i64>,
+) -> Result<Opened> {
+    let step = Cell::new("no TCP connection in time");
+    match tokio::time::timeout(patience(server), attempt(server, peer, name, pushes, before, &step)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(peer.error(Kind::Connect, step.get())),
+    }
+}
+
+/// How long to wait for anything that should be answered at once: a little less than `connect_timeout`, so that whoever waits
+/// that long hears from here what was missing.
+pub(super) fn patience(server: &Server) -> Duration {
+    server.options.connect_timeout - server.options.connect_timeout / 20
+}
+
+async fn attempt(
+    server: &Server,
+    peer: &Peer,
+    name: &str,
+    pushes: Option<mpsc::UnboundedSender<PushInfo>>,
+    before: Option<i64>,
+    step: &Cell<&'static str>,
+) -> Result<Opened> {
+    let address = server
+        .addresses
+        .first()
+        .ok_or_else(|| Error::new(Kind::InvalidUrl, "no host in URL"))?;
+    let (stream, reached) = dial(server, peer, address, step).await?;
+    step.set("no answer in time");
+    // No time limit inside: each call brings its own.
+    let mut config = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_connection_timeout(None);
+    if let Some(pushes) = pushes {
+        config = config.set_push_sender(pushes);
+    }
+    let (mut connection, driver) = MultiplexedConnection::new_with_config(&login(server), stream, config)
+        .await
+        .map_err(|error| peer.explain(&error))?;
+    let mut driver: Pin<Box<dyn Future<Output = ()>>> = Box::pin(driver);
+    let hello = tokio::select! {
+        hello = introduce(&mut connection, name, before) => hello.map_err(|error| peer.explain(&error))?,
+        () = &mut driver => return Err(peer.error(Kind::Connect, "the connection was cut")),
+    };
+    let client_id = inspect(&hello, peer)?;
+    Ok(Opened {
+        connection,
+        driver,
+        client_id,
+        address: reached,
+    })
+}
+
+async fn dial(
+    server: &Server,
+    peer: &Peer,
+    address: &Address,
+    step: &Cell<&'static str>,
+) -> Result<(Box<dyn Stream>, Option<SocketAddr>)> {
+    let unreachable = |error| peer.error(Kind::Connect, "cannot be reached").because(error);
+    let stream = TcpStream::connect((address.host.as_str(), address.port))
+        .await
+        .map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    if server.options.tls == Tls::Off {
+        let reached = stream.peer_addr().ok();
+        return Ok((Box::new(stream), reached));
+    }
+    let connector = TlsConnector::from(tls::client_config(&server.options)?);
+    let name = tls::server_name(&address.host)?;
+    step.set("no answer to TLS in time (does the server speak TLS there?)");
+    let stream = connector.connect(name, stream).await.map_err(|error| {
+        tls::describe(&error, &peer.name).unwrap_or_else(|| {
+            peer.error(Kind::Connect, "the connection was cut while TLS was set up")
+                .because(&error)
+        })
+    })?;
+    Ok((Box::new(stream), None))
+}
+
+/// As in 1.1.2 the user in the URL is ignored; an ACL user is named by option `user`.
+fn login(server: &Server) -> RedisConnectionInfo {
+    let mut info = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_skip_set_lib_name()
+        .set_db(i64::from(server.options.redis_database));
+    if let Some(password) = &server.credentials.password {
+        info = info.set_password(password.reveal());
+    }
+    if let Some(user) = &server.options.redis_user {
+        info = info.set_username(user);
+    }
+    info
+}
+
+/// Names the connection, looks who answers, and ends the connection before this one if the server still has it.
+async fn introduce(
+    connection: &mut MultiplexedConnection,
+    name: &str,
+    before: Option<i64>,
+) -> redis::RedisResult<Value> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("CLIENT").arg("SETNAME").arg(name);
+    pipeline.cmd("HELLO");
+    if let Some(id) = before {
+        pipeline.add_command(list(id));
+    }
+    let count = pipeline.len();
+    let mut answers = connection
+        .send_packed_commands(&pipeline, 0, count)
+        .await?
+        .into_iter()
+        .skip(1);
+    let hello = match answers.next() {
+        Some(Value::ServerError(error)) => return Err(error.into()),
+        answer => answer.unwrap_or_default(),
+    };
+    // A server that was restarted numbers its clients anew: the number may be somebody else's by now. A user without the
+    // permission for this leaves it to time: what comes late is undone by its expiry.
+    if let (Some(id), Some(listed)) = (before, answers.next())
+        && is_called(&listed, name)
+    {
+        connection.send_packed_command(&kill(id)).await?;
+    }
+    Ok(hello)
+}
+
+/// Shows the connection that the server numbers so.
+pub(super) fn list(id: i64) -> Cmd {
+    let mut list = redis::cmd("CLIENT");
+    list.arg("LIST").arg("ID").arg(id);
+    list
+}
+
+/// Ends the connection that the server numbers so: nothing that is still on its way on it is done any more.
+pub(super) fn kill(id: i64) -> Cmd {
+    let mut kill = redis::cmd("CLIENT");
+    kill.arg("KILL").arg("ID").arg(id);
+    kill
+}
+
+/// Whether the connection that [`list`] shows has this name.
+pub(super) fn is_called(listed: &Value, name: &str) -> bool {
+    redis::from_redis_value_ref::<String>(listed).is_ok_and(|line| line.contains(&format!(" name={name} ")))
+}
+
+/// What a connection says first that is made by hand: the same as [`login`] and [`introduce`].
+pub(super) fn greeting(server: &Server, name: &str) -> Vec<Cmd> {
+    let mut hello = redis::cmd("HELLO");
+    hello.arg(3);
+    if let Some(password) = &server.credentials.password {
+        let user = server.options.redis_user.as_deref().unwrap_or("default");
+        hello.arg("AUTH").arg(user).arg(password.reveal());
+    }
+    hello.arg("SETNAME").arg(name);
+    let mut commands = vec![hello];
+    if server.options.redis_database != 0 {
+        let mut select = redis::cmd("SELECT");
+        select.arg(server.options.redis_database);
+        commands.push(select);
+    }
+    commands
+}
+
+/// Whether an answer to [`greeting`] is a good one, and the server's number for the connection if that is in it.
+pub(super) fn welcomed(answer: &Value) -> Option<Option<i64>> {
+    match answer {
+        Value::Okay => Some(None),
+        Value::Map(fields) => {
+            let (_, id) = fields.iter().find(|(key, _)| is_text(key, "id"))?;
+            redis::from_redis_value_ref::<i64>(id).ok().map(Some)
+        }
+        _ => None,
+    }
+}
+
+/// Reads the answer to HELLO: version, role, and the number of the connection.
+fn inspect(hello: &Value, peer: &Peer) -> Result<Option<i64>> {
+    let Value::Map(fields) = hello else {
+        return Err(peer.unexpected());
+    };
+    let text = |name: &str| {
+        let (_, value) = fields.iter().find(|(key, _)| is_text(key, name))?;
+        redis::from_redis_value_ref::<String>(value).ok()
+    };
+    if text("role").as_deref() == Some("replica") || text("role").as_deref() == Some("slave") {
+        return Err(peer.error(Kind::Server, "the server is a read-only replica"));
+    }
+    if let Some(version) = text("version") {
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (6, 2) {
+            return Err(peer
+                .error(Kind::Server, "too old, 6.2 or newer is needed")
+                .because(format!("version {version}")));
+        }
+    }
+    Ok(text("id").and_then(|id| id.parse().ok()))
+}
+
+fn is_text(value: &Value, expected: &str) -> bool {
+    match value {
+        Value::BulkString(bytes) => bytes == expected.as_bytes(),
+        Value::SimpleString(text) => text == expected,
+        _ => false,
+    }
+}

@@ -1,0 +1,95 @@
+//! What a failure of the connection or an answer of the server means for a lock.
+
+use crate::backend::tls;
+use crate::error::{Error, Kind};
+use crate::url::Server;
+use redis::{ErrorKind, RedisError};
+
+/// Which server an error is about, for messages, and what must not be in them.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// `host:port`, with brackets around an IPv6 address.
+    pub name: String,
+    server: Server,
+}
+
+impl Peer {
+    pub fn new(server: &Server) -> Self {
+        let name = match server.addresses.first() {
+            Some(address) if address.host.contains(':') => format!("[{}]:{}", address.host, address.port),
+            Some(address) => format!("{}:{}", address.host, address.port),
+            None => String::new(),
+        };
+        let server = server.clone();
+        Self { name, server }
+    }
+
+    pub fn error(&self, kind: Kind, what: &str) -> Error {
+        Error::new(kind, format!("Redis at {}: {what}", self.name))
+    }
+
+    /// The server did not answer within the time limit: whether it did what it was asked is unknown.
+    pub fn silent(&self) -> Error {
+        self.error(Kind::Connect, "no answer in time")
+    }
+
+    /// The server answered something that no script of ours returns.
+    pub fn unexpected(&self) -> Error {
+        self.error(Kind::Server, "unexpected answer")
+    }
+
+    /// Failures of the connection are worth another try; so is a server that is loading, busy or without a leader. What
+    /// somebody has to change first is not.
+    pub fn explain(&self, error: &RedisError) -> Error {
+        if let Some(tls) = tls::describe(error, &self.name) {
+            return tls;
+        }
+        let text = self.masked(&error.to_string());
+        self.classify(error).because(text)
+    }
+
+    fn classify(&self, error: &RedisError) -> Error {
+        match error.kind() {
+            ErrorKind::Io => return self.error(Kind::Connect, "the connection failed or was cut"),
+            ErrorKind::AuthenticationFailed => return self.error(Kind::Auth, "user or password refused"),
+            ErrorKind::RESP3NotSupported => return self.error(Kind::Server, "too old, 6.2 or newer is needed"),
+            ErrorKind::Parse => return self.error(Kind::Server, "what answers there is not Redis"),
+            _ => {}
+        }
+        let detail = error.detail().unwrap_or("").to_ascii_lowercase();
+        match error.code().unwrap_or("") {
+            "WRONGPASS" => self.error(Kind::Auth, "user or password refused"),
+            "NOAUTH" => self.error(Kind::Auth, "a password is required"),
+            "NOPERM" => self.error(Kind::Auth, "the user lacks a permission"),
+            "DENIED" => self.error(Kind::Auth, "the server accepts local clients only (protected mode)"),
+            "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" => {
+                self.error(Kind::Connect, "the server is not ready")
+            }
+            "READONLY" => self.error(Kind::Server, "the server is a read-only replica"),
+            "OOM" => self.error(Kind::Server, "the server is out of memory"),
+            "MISCONF" => self.error(Kind::Server, "the server cannot write to its disk"),
+            "NOREPLICAS" => self.error(Kind::Server, "the server lacks replicas to write to"),
+            "MOVED" | "ASK" | "CROSSSLOT" => {
+                self.error(Kind::Server, "the lock's slot is on another node of the Redis Cluster")
+            }
+            _ if detail.contains("max number of clients") => {
+                self.error(Kind::Connect, "the server has no connection left")
+            }
+            _ if detail.contains("auth")
+                || detail.contains("invalid password")
+                || detail.contains("user is disabled") =>
+            {
+                self.error(Kind::Auth, "user or password refused")
+            }
+            _ if detail.contains("db index") => self.error(Kind::Server, "there is no such database (option `db`)"),
+            _ => self.error(Kind::Server, "the server refused a command"),
+        }
+    }
+
+    fn masked(&self, text: &str) -> String {
+        match &self.server.credentials.password {
+            Some(password) => password.mask(text),
+            None => text.to_owned(),
+        }
+    }
+}

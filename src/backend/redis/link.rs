@@ -1,0 +1,317 @@
+//! One connection to the server: opened on demand, shared by all calls, replaced when it breaks.
+
+use super::connect::{self, Opened};
+use super::fault::Peer;
+use super::script::Call;
+use crate::clock;
+use crate::core::time::Moment;
+use crate::error::{Error, Result};
+use crate::url::Server;
+use redis::{Cmd, PushInfo, RedisError, Value};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+
+/// A connection that works, as far as is known.
+pub(super) struct Live {
+    connection: redis::aio::MultiplexedConnection,
+    driver: RefCell<Option<AbortHandle>>,
+    broken: Cell<bool>,
+    /// Whether the grants' channel is subscribed on it.
+    pub listening: Cell<bool>,
+    pub opened: Moment,
+    /// When the server last answered.
+    answered: Cell<Moment>,
+}
+
+impl Live {
+    fn stop(&self) {
+        self.broken.set(true);
+        if let Some(driver) = self.driver.take() {
+            driver.abort();
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+enum State {
+    Down,
+    Opening(Rc<Opening>),
+    Up(Rc<Live>),
+}
+
+/// An attempt to connect, which everybody who needs the connection waits for; it goes on when the one who began it is
+/// dropped.
+#[derive(Default)]
+struct Opening {
+    outcome: RefCell<Option<Result<Rc<Live>>>>,
+    done: Notify,
+}
+
+/// What the owner of a link wants to know about it.
+pub(super) trait Watch {
+    /// It was open, broke, and is open again.
+    fn reopened(self: Rc<Self>);
+    /// It broke.
+    fn broke(&self);
+}
+
+pub(super) struct Link {
+    server: Rc<Server>,
+    peer: Peer,
+    /// What the server shows of the connection, the same for all of this process and of nobody else.
+    name: String,
+    pushes: Option<mpsc::UnboundedSender<PushInfo>>,
+    state: RefCell<State>,
+    /// The connection before the present one, by the server's number: it is closed at the server before anything is sent on a
+    /// new one, so that a command still on its way on the old one cannot overtake.
+    previous: Cell<Option<i64>>,
+    /// Where the server was reached last, if in plain text.
+    address: Cell<Option<SocketAddr>>,
+    was_open: Cell<bool>,
+    watch: RefCell<Option<std::rc::Weak<dyn Watch>>>,
+}
+
+impl Link {
+    /// A link that is not open yet. `pushes` gets what the server sends without being asked.
+    pub fn new(
+        server: Rc<Server>,
+        peer: Peer,
+        name: String,
+        pushes: Option<mpsc::UnboundedSender<PushInfo>>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            server,
+            peer,
+            name,
+            pushes,
+            state: RefCell::new(State::Down),
+            previous: Cell::new(None),
+            address: Cell::new(None),
+            was_open: Cell::new(false),
+            watch: RefCell::new(None),
+        })
+    }
+
+    pub fn watched_by(&self, watch: std::rc::Weak<dyn Watch>) {
+        *self.watch.borrow_mut() = Some(watch);
+    }
+
+    /// The connection if it is open.
+    pub fn current(&self) -> Option<Rc<Live>> {
+        match &*self.state.borrow() {
+            State::Up(live) if !live.broken.get() => Some(live.clone()),
+            _ => None,
+        }
+    }
+
+    /// The connection, opened if need be. Bounded by `connect_timeout`.
+    pub async fn live(self: &Rc<Self>) -> Result<Rc<Live>> {
+        if let Some(live) = self.current() {
+            return Ok(live);
+        }
+        let opening = self.opening();
+        loop {
+            // Nothing else runs on this thread between the look and the wait.
+            if let Some(outcome) = &*opening.outcome.borrow() {
+                return outcome.clone();
+            }
+            opening.done.notified().await;
+        }
+    }
+
+    fn opening(self: &Rc<Self>) -> Rc<Opening> {
+        if let State::Opening(opening) = &*self.state.borrow() {
+            return opening.clone();
+        }
+        let opening = Rc::new(Opening::default());
+        *self.state.borrow_mut() = State::Opening(opening.clone());
+        let link = self.clone();
+        let mine = opening.clone();
+        tokio::task::spawn_local(async move {
+            let outcome = connect::open(
+                &link.server,
+                &link.peer,
+                &link.name,
+                link.pushes.clone(),
+                link.previous.get(),
+            )
+            .await;
+            let outcome = outcome.map(|opened| link.install(opened));
+            *link.state.borrow_mut() = match &outcome {
+                Ok(live) => State::Up(live.clone()),
+                Err(_) => State::Down,
+            };
+            let again = outcome.is_ok() && link.was_open.replace(true);
+            *mine.outcome.borrow_mut() = Some(outcome);
+            mine.done.notify_waiters();
+            if again && let Some(watch) = link.watcher() {
+                watch.reopened();
+            }
+        });
+        opening
+    }
+
+    fn install(self: &Rc<Self>, opened: Opened) -> Rc<Live> {
+        self.previous.set(opened.client_id);
+        self.address.set(opened.address);
+        let live = Rc::new(Live {
+            connection: opened.connection,
+            driver: RefCell::new(None),
+            broken: Cell::new(false),
+            listening: Cell::new(false),
+            opened: clock::now(),
+            answered: Cell::new(clock::now()),
+        });
+        let (link, driven) = (Rc::downgrade(self), Rc::downgrade(&live));
+        let driver = tokio::task::spawn_local(async move {
+            opened.driver.await;
+            if let (Some(link), Some(live)) = (link.upgrade(), driven.upgrade()) {
+                link.discard(&live);
+            }
+        });
+        *live.driver.borrow_mut() = Some(driver.abort_handle());
+        live
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get()
+    }
+
+    fn watcher(&self) -> Option<Rc<dyn Watch>> {
+        self.watch.borrow().as_ref()?.upgrade()
+    }
+
+    /// Gives up a connection: the next call opens a new one.
+    pub fn discard(&self, live: &Live) {
+        if live.broken.get() {
+            return;
+        }
+        live.stop();
+        let is_present = matches!(&*self.state.borrow(), State::Up(present) if std::ptr::eq(&**present, live));
+        if is_present {
+            *self.state.borrow_mut() = State::Down;
+        }
+        if let Some(watch) = self.watcher() {
+            watch.broke();
+        }
+    }
+
+    /// Closes without telling anybody.
+    pub fn close(&self) {
+        *self.watch.borrow_mut() = None;
+        *self.state.borrow_mut() = State::Down;
+        self.was_open.set(false);
+    }
+
+    /// Whether the server answered on this link within the last `span`.
+    pub fn answered_within(&self, span: Duration) -> bool {
+        self.current()
+            .is_some_and(|live| clock::now().since(live.answered.get()) < span)
+    }
+
+    /// Sends one command and waits for the answer, at most `limit`.
+    pub async fn ask(&self, live: &Live, command: &Cmd, limit: Duration) -> Result<Value> {
+        let mut connection = live.connection.clone();
+        let answer = tokio::time::timeout(limit, connection.send_packed_command(command)).await;
+        let value = self.judge(live, answer)?;
+        match value {
+            Value::ServerError(error) => Err(self.peer.explain(&RedisError::from(error))),
+            value => Ok(value),
+        }
+    }
+
+    /// Calls a script; gives also when the call that was answered was sent.
+    pub async fn call(&self, live: &Live, call: &Call<'_>, limit: Duration) -> Result<(Moment, Value)> {
+        let mut sent = clock::now();
+        let mut connection = live.connection.clone();
+        let command = call.by_digest();
+        let answer = tokio::time::timeout(limit, connection.send_packed_command(&command)).await;
+        let mut value = self.judge(live, answer)?;
+        if is_unknown_script(&value) {
+            sent = clock::now();
+            let command = call.by_text();
+            let answer = tokio::time::timeout(limit, connection.send_packed_command(&command)).await;
+            value = self.judge(live, answer)?;
+        }
+        match value {
+            Value::ServerError(error) => Err(self.peer.explain(&RedisError::from(error))),
+            value => Ok((sent, value)),
+        }
+    }
+
+    /// Calls scripts in one exchange, each with an answer or an error of its own.
+    pub async fn call_all(&self, live: &Live, calls: &[Call<'_>], limit: Duration) -> Result<(Moment, Vec<Value>)> {
+        let (sent, values) = self.pipeline(live, calls.iter().map(Call::by_digest), limit).await?;
+        if values.iter().any(is_unknown_script) {
+            return self.pipeline(live, calls.iter().map(Call::by_text), limit).await;
+        }
+        Ok((sent, values))
+    }
+
+    async fn pipeline(
+        &self,
+        live: &Live,
+        commands: impl Iterator<Item = Cmd>,
+        limit: Duration,
+    ) -> Result<(Moment, Vec<Value>)> {
+        let mut pipeline = redis::pipe();
+        let mut count = 0;
+        for command in commands {
+            pipeline.add_command(command);
+            count += 1;
+        }
+        let sent = clock::now();
+        let mut connection = live.connection.clone();
+        let answer = tokio::time::timeout(limit, connection.send_packed_commands(&pipeline, 0, count)).await;
+        Ok((sent, self.judge(live, answer)?))
+    }
+
+    /// Subscribes the connection to `channel`; returns when the server has confirmed.
+    pub async fn listen(&self, live: &Live, channel: &str, limit: Duration) -> Result<()> {
+        if !live.listening.get() {
+            let mut connection = live.connection.clone();
+            let answer = tokio::time::timeout(limit, connection.subscribe(channel)).await;
+            self.judge(live, answer)?;
+            live.listening.set(true);
+        }
+        Ok(())
+    }
+
+    /// A connection that does not answer, or breaks, is given up at once.
+    fn judge<T>(&self, live: &Live, answer: Result<redis::RedisResult<T>, tokio::time::error::Elapsed>) -> Result<T> {
+        match answer {
+            Ok(Ok(value)) => {
+                live.answered.set(clock::now());
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                if error.is_unrecoverable_error() {
+                    self.discard(live);
+                }
+                Err(self.peer.explain(&error))
+            }
+            Err(_) => {
+                self.discard(live);
+                Err(self.peer.silent())
+            }
+        }
+    }
+
+    /// What an error that stands among the answers of [`Link::call_all`] means.
+    pub fn refused(&self, error: redis::ServerError) -> Error {
+        self.peer.explain(&RedisError::from(error))
+    }
+}
+
+fn is_unknown_script(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}

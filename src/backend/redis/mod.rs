@@ -1,0 +1,275 @@
+//! Redis 6.2 and newer, and Valkey: a key per lock, as in 1.1.2, with a queue beside it.
+//!
+//! The main key `<id>/lock.IPC-Mutex-rpm` exists exactly while somebody holds the lock, so a 1.1.2 process, which takes the
+//! lock by `SET NX`, and this backend keep each other out. Everything that decides happens in scripts on the server
+//! (`lua/`, the keys are explained in `words.lua`): taking, queueing, handing on, renewing, withdrawing. A releaser's script picks
+//! the next waiter itself, writes it into the main key and publishes the grant on the channel of the waiter's process: one
+//! command and one message per hand-over, however many wait.
+//!
+//! Two connections per process and server: one for everything in the foreground and for the grants, one for renewals, so that
+//! they do not wait behind anything. The express lane's connections are JavaScript's own ([`express`]). A waiter polls only while a 1.1.2 process holds the lock and no other waiter is before it.
+
+mod acquire;
+mod answer;
+mod calls;
+mod clock;
+mod connect;
+mod express;
+mod fault;
+mod frame;
+mod info;
+mod link;
+mod renew;
+mod script;
+mod waiting;
+
+use self::answer::{Message, Place};
+use self::calls::Calls;
+use self::clock::ServerClock;
+use self::fault::Peer;
+use self::link::{Link, Watch};
+use self::waiting::{Waiting, Wake};
+use crate::backend::express::Name;
+use crate::backend::{Ask, Backend, Context, Event, Owner, Refusal, Released, Snapshot, Taken, Task};
+use crate::core::lease::Terms;
+use crate::core::time::Moment;
+use crate::error::{Error, Kind, Result};
+use crate::url::Server;
+pub use express::express;
+use redis::{PushInfo, PushKind, Value};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long an answer of the server counts as news that it is there.
+const FRESH: Duration = Duration::from_secs(1);
+
+struct Redis {
+    /// Itself, for tasks that outlive a call.
+    this: Weak<Redis>,
+    peer: Peer,
+    terms: Terms,
+    /// The limit of every exchange that the server should answer at once.
+    patience: Duration,
+    calls: Calls,
+    foreground: Rc<Link>,
+    renewal: Rc<Link>,
+    clock: ServerClock,
+    waiting: Rc<Waiting>,
+    context: Context,
+    /// What this process holds, by owner, to be looked after when the connection was gone.
+    holds: RefCell<HashMap<Owner, Rc<Ask>>>,
+    recovering: Cell<bool>,
+}
+
+/// Connects to the server; resolves when it has answered.
+///
+/// Errors: `Kind::Connect` (nobody answers within `connect_timeout`), `Kind::Auth`, `Kind::Tls`, and `Kind::Server` for what is
+/// not a primary of Redis 6.2 or Valkey. Must run inside a `LocalSet`.
+pub async fn connect(server: &Server, context: Context) -> Result<Rc<dyn Backend>> {
+    let shared = Rc::new(server.clone());
+    let peer = Peer::new(server);
+    let name = format!("ipc-mutex:{}", context.identity.instance);
+    let (sender, pushes) = mpsc::unbounded_channel();
+    let foreground = Link::new(shared.clone(), peer.clone(), name.clone(), Some(sender));
+    let renewal = Link::new(shared, peer.clone(), name, None);
+    let redis = Rc::new_cyclic(|this| Redis {
+        this: this.clone(),
+        peer,
+        terms: Terms {
+            ttl: server.options.ttl,
+            renew_every: server.options.ttl / 3,
+        },
+        patience: connect::patience(server),
+        calls: Calls::new(server, context.identity.clone()),
+        foreground: foreground.clone(),
+        renewal,
+        clock: ServerClock::default(),
+        waiting: Rc::default(),
+        context,
+        holds: RefCell::default(),
+        recovering: Cell::new(false),
+    });
+    let watch: Rc<dyn Watch> = redis.clone();
+    foreground.watched_by(Rc::downgrade(&watch));
+    tokio::task::spawn_local(listen(Rc::downgrade(&redis), pushes));
+    foreground.live().await?;
+    Ok(redis)
+}
+
+/// Passes grants on to the waiters, as long as the backend lives.
+async fn listen(redis: Weak<Redis>, mut pushes: mpsc::UnboundedReceiver<PushInfo>) {
+    while let Some(push) = pushes.recv().await {
+        let Some(redis) = redis.upgrade() else { return };
+        if push.kind == PushKind::Message
+            && let Some(message) = push.data.get(1).and_then(answer::text)
+        {
+            redis.hear(message);
+        }
+    }
+}
+
+impl Redis {
+    /// Something was published for a waiter of this process. A grant's lease began when the releaser's script ran.
+    fn hear(&self, text: &str) {
+        let Some((owner, message)) = answer::message(text) else {
+            return;
+        };
+        let wake = match message {
+            Message::Granted { token, shown } => match self.clock.earliest(shown) {
+                Some(leased_at) => Wake::Granted {
+                    taken: Taken { token, leased_at },
+                    shown,
+                },
+                // Without an answer on this connection yet the grant cannot be dated: ask, which renews it.
+                None => Wake::Again,
+            },
+            Message::Later(pause) => Wake::Moved(Place {
+                first: true,
+                foreign: false,
+                left: Some(pause),
+            }),
+        };
+        self.waiting.ring(owner, wake);
+    }
+
+    async fn free(&self, ask: &Ask) -> Result<Released> {
+        self.holds.borrow_mut().remove(&ask.owner);
+        let call = self.calls.release(ask);
+        let live = self.foreground.live().await?;
+        let (_, value) = self.foreground.call(&live, &call, self.patience).await?;
+        match answer::released(&value) {
+            Some(true) => Ok(Released::Freed),
+            Some(false) => Ok(Released::NotHeld),
+            None => Err(self.peer.unexpected()),
+        }
+    }
+
+    async fn snapshot(&self, id: &str) -> Result<Snapshot> {
+        let call = self.calls.query(id);
+        let live = self.foreground.live().await?;
+        let (_, value) = self.foreground.call(&live, &call, self.patience).await?;
+        info::read(&value).ok_or_else(|| self.peer.unexpected())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let live = self.foreground.live().await?;
+        match self.foreground.ask(&live, &redis::cmd("PING"), self.patience).await? {
+            Value::SimpleString(_) | Value::BulkString(_) | Value::Okay => Ok(()),
+            _ => Err(self.peer.unexpected()),
+        }
+    }
+
+    fn lost(&self, ask: &Ask) -> Event {
+        let message = format!(
+            "lock {:?} was lost: Redis at {} no longer has this hold",
+            &*ask.id, self.peer.name
+        );
+        Event::Lost {
+            owner: ask.owner.clone(),
+            error: Error::new(Kind::LockLost, message),
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody listens any more only when the runtime has ended.
+        let _ = self.context.events.send(event);
+    }
+}
+
+impl Watch for Redis {
+    fn broke(&self) {
+        self.clock.forget();
+        self.waiting.ring_all(Wake::Again);
+        self.recover();
+    }
+
+    fn reopened(self: Rc<Self>) {
+        self.tell(Event::Reconnected);
+        tokio::task::spawn_local(async move { self.verify().await });
+    }
+}
+
+impl Backend for Redis {
+    fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    fn check(&self) -> Task<'_, Result<()>> {
+        Box::pin(async {
+            if self.foreground.answered_within(FRESH) {
+                return Ok(());
+            }
+            match tokio::time::timeout(self.patience, self.ping()).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(self.peer.silent()),
+            }
+        })
+    }
+
+    fn acquire(&self, ask: Rc<Ask>) -> Task<'_, Result<Taken, Refusal>> {
+        Box::pin(async move { self.take(&ask).await })
+    }
+
+    fn release(&self, ask: Rc<Ask>) -> Task<'_, Result<Released>> {
+        Box::pin(async move { self.free(&ask).await })
+    }
+
+    fn renew(&self, asks: Vec<Rc<Ask>>) -> Task<'_, Result<Vec<Owner>>> {
+        Box::pin(async move { self.keep(&asks).await })
+    }
+
+    fn query(&self, id: Arc<str>) -> Task<'_, Result<Snapshot>> {
+        Box::pin(async move { self.snapshot(&id).await })
+    }
+
+    /// What happened to the connection since the question was sent says whether the hold may be gone with the server's data.
+    fn adopt(&self, ask: Rc<Ask>, sent: Moment) {
+        self.holds.borrow_mut().insert(ask.owner.clone(), ask);
+        match self.foreground.current() {
+            None => self.recover(),
+            Some(live) if live.opened > sent => {
+                if let Some(redis) = self.this.upgrade() {
+                    tokio::task::spawn_local(async move { redis.verify().await });
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn cut(&self, line: &Name) -> Task<'_, Result<()>> {
+        let line = line.clone();
+        Box::pin(async move {
+            let Some(client) = line.client else { return Ok(()) };
+            let live = self.foreground.live().await?;
+            let listed = self.foreground.ask(&live, &connect::list(client), self.patience).await;
+            let killed = match listed {
+                Ok(listed) if connect::is_called(&listed, &line.text) => {
+                    self.foreground.ask(&live, &connect::kill(client), self.patience).await
+                }
+                other => other,
+            };
+            match killed {
+                Err(error) if error.is_transient() => Err(error),
+                // It was gone already, or it is not for this user to see or to end: then time undoes what comes late.
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.foreground.address()
+    }
+
+    fn close(&self) -> Task<'_, ()> {
+        Box::pin(async {
+            self.holds.borrow_mut().clear();
+            self.foreground.close();
+            self.renewal.close();
+        })
+    }
+}

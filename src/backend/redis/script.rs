@@ -1,0 +1,116 @@
+//! The scripts, how they are called, and the names of their keys.
+
+use redis::Cmd;
+
+/// One script: the words and the state that all of them share, then its own steps. Before the state, in some, the cases that are common and
+/// need none of it.
+pub(super) struct Script {
+    text: &'static str,
+    /// The hexadecimal SHA-1 by which the server knows it.
+    digest: String,
+}
+
+/// All that is ever run on the server.
+pub(super) struct Scripts {
+    pub acquire: Script,
+    pub release: Script,
+    pub renew: Script,
+    pub query: Script,
+    pub express_acquire: Script,
+    pub express_release: Script,
+}
+
+macro_rules! script {
+    ($name:literal) => {
+        script!("words.lua", "state.lua", $name)
+    };
+    ($plain:literal then $name:literal) => {
+        script!("words.lua", $plain, "state.lua", $name)
+    };
+    ($($part:literal),+) => {
+        Script::new(concat!($(include_str!(concat!("lua/", $part)), "\n"),+))
+    };
+}
+
+impl Scripts {
+    pub fn new() -> Self {
+        Self {
+            acquire: script!("acquire_plain.lua" then "acquire.lua"),
+            release: script!("release_plain.lua" then "release.lua"),
+            renew: script!("renew.lua"),
+            query: script!("query.lua"),
+            express_acquire: Script::new(include_str!("lua/express_acquire.lua")),
+            express_release: Script::new(include_str!("lua/express_release.lua")),
+        }
+    }
+}
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        let digest = redis::Script::new(text).get_hash().to_owned();
+        Self { text, digest }
+    }
+
+    /// A call for the lock `id`.
+    pub fn call(&self, id: &str, arguments: Vec<String>) -> Call<'_> {
+        Call {
+            script: self,
+            keys: keys(id, &BESIDE),
+            arguments,
+        }
+    }
+
+    /// A call that needs only the main key and these.
+    pub fn call_with(&self, id: &str, beside: &[&str], arguments: Vec<String>) -> Call<'_> {
+        Call {
+            script: self,
+            keys: keys(id, beside),
+            arguments,
+        }
+    }
+}
+
+/// A call of one script for one lock.
+pub(super) struct Call<'a> {
+    script: &'a Script,
+    keys: Vec<String>,
+    arguments: Vec<String>,
+}
+
+impl Call<'_> {
+    /// By digest, which is all that goes over the wire once the server knows the script.
+    pub fn by_digest(&self) -> Cmd {
+        self.complete("EVALSHA", &self.script.digest)
+    }
+
+    /// With the script's text, which the server keeps from then on.
+    pub fn by_text(&self) -> Cmd {
+        self.complete("EVAL", self.script.text)
+    }
+
+    fn complete(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len());
+        for key in &self.keys {
+            command.arg(key);
+        }
+        for argument in &self.arguments {
+            command.arg(argument);
+        }
+        command
+    }
+}
+
+/// What stands beside the main key, in the order of `words.lua`.
+const BESIDE: [&str; 6] = ["queue", "beats", "readers", "info", "token", "turns"];
+
+/// The main key of a lock and some of those beside it. Redis Cluster places the others by their hash tag, the main key's name, and the
+/// main key by its whole name: all in one slot. (A URL's path cannot hold braces, so an id brings no hash tag of its own.)
+fn keys(id: &str, beside: &[&str]) -> Vec<String> {
+    let main = format!("{id}/lock.IPC-Mutex-rpm");
+    let mut keys = Vec::with_capacity(1 + beside.len());
+    keys.push(String::new());
+    keys.extend(beside.iter().map(|part| format!("{{{main}}}:{part}")));
+    keys[0] = main;
+    keys
+}

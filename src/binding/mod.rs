@@ -1,0 +1,44 @@
+//! The Node.js addon: the only module that knows Node-API.
+//!
+//! Functions are raw Node-API callbacks over plain numbers, because a lock's hot path costs a few nanoseconds and the usual
+//! glue would cost a hundred. JavaScript numbers its calls itself; whatever is answered later comes back through
+//! the environment's [`inbox`] under the same number. The JavaScript side of each function is in `lib/`.
+
+mod cluster;
+mod environment;
+mod event;
+mod inbox;
+mod lane;
+mod lending;
+mod local;
+mod parse;
+mod raw;
+mod remote;
+mod thread;
+
+use napi::bindgen_prelude::{Object, retain_current_module_for_unload_safety};
+use napi::{Env, JsValue};
+use napi_derive::napi;
+use raw::Function;
+
+/// Every function of the addon, by the name that JavaScript uses.
+const FUNCTIONS: &[&[Function]] = &[
+    parse::FUNCTIONS,
+    thread::FUNCTIONS,
+    local::FUNCTIONS,
+    cluster::FUNCTIONS,
+    lending::FUNCTIONS,
+    remote::FUNCTIONS,
+    lane::FUNCTIONS,
+];
+
+/// Fills the addon's exports.
+#[napi(module_exports)]
+pub fn exports(exports: Object, env: Env) -> napi::Result<()> {
+    retain_current_module_for_unload_safety();
+    for (name, callback) in FUNCTIONS.iter().copied().flatten() {
+        // SAFETY: both handles are of the running call's environment.
+        unsafe { raw::define(env.raw(), exports.raw(), name, *callback)? };
+    }
+    Ok(())
+}

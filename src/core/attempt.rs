@@ -1,0 +1,10 @@
+//! How much a request insists.
+
+/// Whether to wait when the lock is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Attempt {
+    /// Take a place in the queue and wait as long as it takes.
+    Wait,
+    /// Say so at once, and leave no trace.
+    Try,
+}

@@ -1,0 +1,235 @@
+//! One server as this process sees it: its backend, the gate in front, and what is held and asked there.
+
+use super::commands::{Call, EnvId, MutexId, Notice, Sink};
+use super::express::{Express, Stage as Laned};
+use super::request::{Phase, Request};
+use super::{asking, leaving};
+use crate::backend::{Backend, Info, Owner, Snapshot, Stage, Taken};
+use crate::clock;
+use crate::core::ids::{OwnerId, Ticket};
+use crate::core::lease::Terms;
+use crate::core::table::{Grant, Outcome, Table};
+use crate::core::time::Moment;
+use crate::error::{Error, Kind, Result};
+use crate::url::Server;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use tokio::sync::Notify;
+
+/// A server with at least one open mutex.
+pub struct Entry {
+    pub server: Server,
+    pub backend: Rc<dyn Backend>,
+    pub terms: Terms,
+    pub sink: Arc<dyn Sink>,
+    pub identity: Arc<crate::backend::Identity>,
+    pub express: Weak<Express>,
+    gate: RefCell<Table<Rc<Request>>>,
+    /// Every request that asks or holds, by the owner that the server knows it by.
+    pub active: RefCell<HashMap<Owner, Rc<Request>>>,
+    /// Wakes the keeper when there is something new to keep.
+    pub keeper: Notify,
+    /// Wakes requests that pause between two tries.
+    pub reconnected: Notify,
+    pub mutexes: RefCell<HashMap<MutexId, EnvId>>,
+    /// Mutexes whose `open()` waits for the server to answer, and whether it has been asked.
+    pub opening: RefCell<Vec<(MutexId, Call)>>,
+    pub checking: Cell<bool>,
+    pub closed: Cell<bool>,
+}
+
+impl Entry {
+    pub fn new(
+        server: Server,
+        backend: Rc<dyn Backend>,
+        sink: Arc<dyn Sink>,
+        identity: Arc<crate::backend::Identity>,
+        express: Weak<Express>,
+    ) -> Self {
+        Self {
+            server,
+            terms: backend.terms(),
+            backend,
+            sink,
+            identity,
+            express,
+            gate: RefCell::new(Table::new(0)),
+            active: RefCell::default(),
+            keeper: Notify::new(),
+            reconnected: Notify::new(),
+            mutexes: RefCell::default(),
+            opening: RefCell::default(),
+            checking: Cell::new(false),
+            closed: Cell::new(false),
+        }
+    }
+
+    pub fn notify(&self, request: &Request, notice: Notice) {
+        self.sink.notify(request.call, notice);
+    }
+
+    /// Takes the request's place in the gate, now, and asks the server when its turn has come. Returns whether it waits or
+    /// asks; `false` means that it tried and somebody of this process is before it.
+    pub fn enter(self: &Rc<Self>, request: &Rc<Request>) -> bool {
+        let outcome = self.gate.borrow_mut().request(
+            &request.ask.id,
+            OwnerId(request.call.env),
+            request.ask.mode,
+            request.ask.attempt,
+            request.clone(),
+        );
+        match outcome {
+            Outcome::Granted(ticket, _) => {
+                request.ticket.set(Some(ticket));
+                self.begin(request.clone());
+            }
+            Outcome::Queued(ticket) => request.ticket.set(Some(ticket)),
+            Outcome::Busy => return false,
+        }
+        true
+    }
+
+    /// Takes over what the express lane has of a request. Nobody of this process has anything of its lock: the lane sees to that.
+    pub fn adopt(self: &Rc<Self>, request: &Rc<Request>, stage: Laned, sent: Moment) {
+        if matches!(stage, Laned::Asking | Laned::Waiting) {
+            if !self.enter(request) {
+                self.notify(request, Notice::Busy);
+                tokio::task::spawn_local(leaving::undo(self.clone(), request.clone()));
+            }
+            return;
+        }
+        request.phase.set(Phase::Held);
+        request.ask.stage.set(Stage::Held);
+        self.backend.adopt(request.ask.clone(), sent);
+        self.active
+            .borrow_mut()
+            .insert(request.ask.owner.clone(), request.clone());
+        self.enter(request);
+        if stage == Laned::Releasing {
+            request.phase.set(Phase::Leaving);
+            tokio::task::spawn_local(leaving::release(self.clone(), request.clone()));
+        }
+    }
+
+    fn begin(self: &Rc<Self>, request: Rc<Request>) {
+        self.active
+            .borrow_mut()
+            .insert(request.ask.owner.clone(), request.clone());
+        if request.phase.get() != Phase::Queued {
+            return; // It comes from the express lane, and holds.
+        }
+        request.phase.set(Phase::Asking);
+        tokio::task::spawn_local(asking::ask(self.clone(), request));
+    }
+
+    /// The server granted: from now on the keeper watches the hold.
+    pub fn hold(&self, request: &Rc<Request>, taken: Taken) {
+        request.phase.set(Phase::Held);
+        request.ask.stage.set(Stage::Held);
+        let now = clock::now();
+        let until = self.terms.believed_until(taken.leased_at);
+        request.believe_until(until);
+        request
+            .hold_limit
+            .set(self.server.options.max_hold.map(|limit| now + limit));
+        // The keeper looks often enough for a fresh lease; one that is nearly over must not wait for that.
+        if request.hold_limit.get().is_some() || until < now + self.terms.ttl / 4 {
+            self.keeper.notify_one();
+        }
+        self.notify(
+            request,
+            Notice::Granted {
+                // Some servers give one for nothing; who did not ask for one is not told, so that all are alike.
+                token: taken.token.filter(|_| request.ask.fenced),
+                believed_until: request.believed_until.clone(),
+            },
+        );
+    }
+
+    /// The hold is over without `release()`: JavaScript is told first, then what is left is cleared away.
+    pub fn lose(self: &Rc<Self>, request: &Rc<Request>, error: Error) {
+        if request.phase.get() != Phase::Held {
+            return;
+        }
+        request.phase.set(Phase::Leaving);
+        request.believed_until.store(0, std::sync::atomic::Ordering::Release);
+        self.notify(request, Notice::Lost(error));
+        tokio::task::spawn_local(leaving::undo(self.clone(), request.clone()));
+    }
+
+    /// What JavaScript is told of a hold that ended by itself.
+    pub fn lost(&self, request: &Request, why: &str) -> Error {
+        Error::new(
+            Kind::LockLost,
+            format!("lock \"{}\" was lost: {why} ({})", request.ask.name(), self.server),
+        )
+    }
+
+    /// The request asks and holds no more: the keeper forgets it.
+    pub fn forget(&self, request: &Request) {
+        self.active.borrow_mut().remove(&request.ask.owner);
+    }
+
+    /// Leaves the gate; the next in this process gets its turn.
+    pub fn leave_gate(self: &Rc<Self>, request: &Request) {
+        let Some(ticket) = request.ticket.take() else { return };
+        let mut next = Vec::new();
+        let owner = OwnerId(request.call.env);
+        let mut gate = self.gate.borrow_mut();
+        if gate.release(ticket, owner, &mut next).is_err() {
+            gate.cancel(ticket, owner, &mut next);
+        }
+        let turns = next
+            .into_iter()
+            .filter_map(|grant: Grant| self.tag(&gate, grant.ticket))
+            .collect::<Vec<_>>();
+        drop(gate);
+        for request in turns {
+            self.begin(request);
+        }
+    }
+
+    fn tag(&self, gate: &Table<Rc<Request>>, ticket: Ticket) -> Option<Rc<Request>> {
+        gate.get(ticket).map(|entry| entry.tag.clone())
+    }
+
+    /// Holders and waiters as the server knows them, then those who still wait inside this process.
+    pub async fn query(&self, id: Arc<str>) -> Result<Snapshot> {
+        let mut snapshot = self.backend.query(id.clone()).await?;
+        let gate = self.gate.borrow();
+        let waiting = gate.snapshot(&id).pending;
+        snapshot.pending.extend(waiting.into_iter().map(|entry| Info {
+            mode: entry.mode,
+            token: None,
+            host: Some(self.identity.host.clone()),
+            pid: Some(self.identity.pid),
+            thread: Some(entry.tag.ask.thread),
+            label: entry.tag.ask.label.as_deref().map(str::to_owned),
+            since: Some(entry.tag.ask.since),
+        }));
+        Ok(snapshot)
+    }
+
+    pub fn tell_reconnected(&self) {
+        self.reconnected.notify_waiters();
+        self.keeper.notify_one();
+        for (mutex, env) in self.mutexes.borrow().iter() {
+            let call = Call {
+                env: *env,
+                cookie: mutex.0,
+            };
+            self.sink.notify(call, Notice::Reconnected);
+        }
+    }
+}
+
+/// What is said when nothing came from the server within `connect_timeout`.
+pub fn no_answer(server: &Server) -> Error {
+    let limit = server.options.connect_timeout;
+    Error::new(
+        Kind::Connect,
+        format!("{server} did not answer in {limit:?} (connect_timeout)"),
+    )
+}

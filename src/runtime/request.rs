@@ -1,0 +1,134 @@
+//! One request of JavaScript for one lock, from the call to the end of its hold.
+
+use super::commands::{Call, MutexId};
+use super::express::{Adoption, Late, Presence, Stage};
+use crate::backend::{Ask, Attempt};
+use crate::clock;
+use crate::core::ids::Ticket;
+use crate::core::time::Moment;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Where a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Behind other requests of this process.
+    Queued,
+    /// The backend has been asked.
+    Asking,
+    /// Granted, and believed in.
+    Held,
+    /// On its way out: released, withdrawn or lost.
+    Leaving,
+}
+
+pub struct Request {
+    pub call: Call,
+    pub mutex: MutexId,
+    pub ask: Rc<Ask>,
+    pub phase: Cell<Phase>,
+    /// The place in the gate.
+    pub ticket: Cell<Option<Ticket>>,
+    /// Set by whoever wants an asking request to give up.
+    stop: Cell<bool>,
+    stopped: Notify,
+    /// Set when nothing of this request is left in this process.
+    finished: Cell<bool>,
+    on_finished: Notify,
+    /// A [`Moment`], shared with JavaScript's thread.
+    pub believed_until: Arc<AtomicU64>,
+    /// When `max_hold` ends the hold.
+    pub hold_limit: Cell<Option<Moment>>,
+    /// Keeps others of the same lock out of the express lane until this one is finished.
+    pub presence: RefCell<Option<Presence>>,
+    /// What the express lane has asked for it and was not answered.
+    pub late: RefCell<Option<Late>>,
+    /// An earlier release may have freed the lock without a word of that.
+    pub unanswered: Cell<bool>,
+    /// How long it had waited in the express lane for what is to be answered within `connect_timeout`.
+    waited: Cell<Duration>,
+}
+
+impl Request {
+    pub fn new(call: Call, mutex: MutexId, ask: Ask, presence: Option<Presence>) -> Self {
+        Self {
+            call,
+            mutex,
+            ask: Rc::new(ask),
+            phase: Cell::new(Phase::Queued),
+            ticket: Cell::new(None),
+            stop: Cell::new(false),
+            stopped: Notify::new(),
+            finished: Cell::new(false),
+            on_finished: Notify::new(),
+            believed_until: Arc::new(AtomicU64::new(0)),
+            hold_limit: Cell::new(None),
+            presence: RefCell::new(presence),
+            late: RefCell::default(),
+            unanswered: Cell::new(false),
+            waited: Cell::default(),
+        }
+    }
+
+    /// A request that was in the express lane.
+    pub fn adopted(adoption: Adoption) -> Self {
+        let is_urgent = adoption.stage == Stage::Releasing || adoption.ask.attempt == Attempt::Try;
+        let waited = clock::now().since(adoption.sent);
+        Self {
+            believed_until: adoption.believed_until,
+            late: RefCell::new(adoption.late),
+            unanswered: Cell::new(adoption.unanswered),
+            waited: Cell::new(if is_urgent { waited } else { Duration::ZERO }),
+            ..Self::new(adoption.call, adoption.mutex, adoption.ask, Some(adoption.presence))
+        }
+    }
+
+    /// What is left of `limit`, the first time; then all of it.
+    pub fn rest_of(&self, limit: Duration) -> Duration {
+        limit.saturating_sub(self.waited.take())
+    }
+
+    pub fn stop(&self) {
+        self.stop.set(true);
+        self.stopped.notify_waiters();
+    }
+
+    /// Resolves once [`Request::stop`] was called.
+    pub async fn stopped(&self) {
+        wait_for(&self.stop, &self.stopped).await;
+    }
+
+    pub fn finish(&self) {
+        self.presence.take();
+        self.finished.set(true);
+        self.on_finished.notify_waiters();
+    }
+
+    /// Resolves once [`Request::finish`] was called.
+    pub async fn finished(&self) {
+        wait_for(&self.finished, &self.on_finished).await;
+    }
+
+    pub fn believe_until(&self, until: Moment) {
+        self.believed_until.store(until.0, Ordering::Release);
+    }
+
+    pub fn is_believed(&self, now: Moment) -> bool {
+        now.0 < self.believed_until.load(Ordering::Acquire)
+    }
+}
+
+async fn wait_for(flag: &Cell<bool>, notify: &Notify) {
+    loop {
+        // Registered before the flag is read; on one thread nothing can come between these two lines anyway.
+        let notified = notify.notified();
+        if flag.get() {
+            return;
+        }
+        notified.await;
+    }
+}

@@ -1,0 +1,510 @@
+//! The Redis backend against a private server of its own. Each backend here stands for a process.
+
+mod support;
+
+use ipc_mutex::backend::redis::connect;
+use ipc_mutex::backend::{Event, Refusal, Released};
+use ipc_mutex::core::mode::Mode;
+use ipc_mutex::error::{Error, Kind};
+use ipc_mutex::options::{Credentials, RemoteOptions, Tls};
+use ipc_mutex::secret::Secret;
+use ipc_mutex::url::{Address, Scheme, Server};
+use std::cell::Cell;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use support::{LIMIT, Process, TTL, begin, busy, exclusive, free, free_port, granted, run, shared, take};
+
+/// A redis-server without persistence, killed when dropped.
+struct Private {
+    child: Child,
+    port: u16,
+}
+
+impl Private {
+    fn start(extra: &[&str]) -> Self {
+        Self::start_on(free_port(), extra)
+    }
+
+    fn start_on(port: u16, extra: &[&str]) -> Self {
+        let child = Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+                "/tmp",
+            ])
+            .args(extra)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed for this test");
+        let until = Instant::now() + LIMIT;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "redis-server did not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Self { child, port }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn server(&self, ttl: Duration) -> Server {
+        server(self.port, ttl)
+    }
+
+    async fn plain(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn server(port: u16, ttl: Duration) -> Server {
+    Server {
+        scheme: Scheme::Redis,
+        addresses: vec![Address {
+            host: "127.0.0.1".into(),
+            port,
+        }],
+        credentials: Credentials::default(),
+        database: None,
+        options: RemoteOptions {
+            tls: Tls::Off,
+            ca: None,
+            crt: None,
+            key: None,
+            ttl,
+            connect_timeout: Duration::from_secs(2),
+            lock_delay: Duration::ZERO,
+            read_wait: Duration::ZERO,
+            max_hold: None,
+            ..RemoteOptions::default()
+        },
+    }
+}
+
+async fn join(server: &Server) -> Result<Process, Error> {
+    Process::join("x", |context| connect(server, context)).await
+}
+
+async fn process(server: &Server, name: &str) -> Process {
+    Process::join(name, |context| connect(server, context)).await.unwrap()
+}
+
+/// Waits until as many wait as expected.
+async fn pending(process: &Process, count: usize) {
+    let until = Instant::now() + LIMIT;
+    while process.backend.query("lock".into()).await.unwrap().pending.len() != count {
+        assert!(Instant::now() < until, "the queue did not reach {count}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Only the token counter may be left; what a dead process left runs out by itself, the last of it the key that says when 1.1.2
+/// processes get room, after 12 seconds.
+async fn assert_clean(server: &Private) {
+    let mut plain = server.plain().await;
+    let until = Instant::now() + 2 * LIMIT;
+    loop {
+        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut plain).await.unwrap();
+        keys.retain(|key| !key.ends_with(":token"));
+        if keys.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < until, "left behind: {keys:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn an_uncontended_lock_is_taken_and_freed_and_leaves_nothing() {
+    run(async {
+        let server = Private::start(&[]);
+        let a = process(&server.server(TTL), "a").await;
+        let ask = exclusive("a1");
+        let first = take(&a, &ask).await;
+        assert!(busy(&a, Mode::Exclusive).await && busy(&a, Mode::Shared).await);
+        assert_eq!(free(&a, &ask).await, Released::Freed);
+        assert_eq!(free(&a, &ask).await, Released::NotHeld);
+        let again = exclusive("a2");
+        assert!(take(&a, &again).await.token > first.token);
+        free(&a, &again).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn waiters_of_many_processes_get_the_lock_in_order_with_growing_tokens() {
+    run(async {
+        let server = Private::start(&[]);
+        let holder = process(&server.server(TTL), "holder").await;
+        let first = exclusive("first");
+        let mut last = take(&holder, &first).await.token;
+        let mut waiters = Vec::new();
+        for n in 0..5 {
+            let p = process(&server.server(TTL), &format!("p{n}")).await;
+            let ask = exclusive(&format!("w{n}"));
+            let task = begin(&p, &ask);
+            pending(&holder, n + 1).await;
+            waiters.push((p, ask, task));
+        }
+        free(&holder, &first).await;
+        for (p, ask, task) in waiters {
+            let taken = granted(task).await;
+            assert!(taken.token > last, "tokens grow");
+            assert!(taken.leased_at <= ipc_mutex::clock::now());
+            last = taken.token;
+            assert_eq!(free(&p, &ask).await, Released::Freed);
+        }
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn an_exclusive_waiter_holds_back_later_readers_and_readers_enter_together() {
+    run(async {
+        let server = Private::start(&[]);
+        let a = process(&server.server(TTL), "a").await;
+        let b = process(&server.server(TTL), "b").await;
+        let (r1, r2, w, r3, r4) = (shared("r1"), shared("r2"), exclusive("w"), shared("r3"), shared("r4"));
+        take(&a, &r1).await;
+        take(&b, &r2).await;
+        let writer = begin(&a, &w);
+        pending(&a, 1).await;
+        let late3 = begin(&b, &r3);
+        pending(&a, 2).await;
+        let late4 = begin(&a, &r4);
+        pending(&a, 3).await;
+        assert!(
+            busy(&b, Mode::Shared).await,
+            "a reader does not pass the waiting writer"
+        );
+        let snapshot = a.backend.query("lock".into()).await.unwrap();
+        assert_eq!(snapshot.held.len(), 2);
+        assert_eq!(snapshot.pending[0].mode, Mode::Exclusive);
+        assert_eq!(snapshot.pending[0].label.as_deref(), Some("some label"));
+        free(&a, &r1).await;
+        assert!(!writer.is_finished());
+        free(&b, &r2).await;
+        granted(writer).await;
+        assert!(!late3.is_finished() && !late4.is_finished());
+        free(&a, &w).await;
+        granted(late3).await;
+        granted(late4).await;
+        free(&b, &r3).await;
+        free(&a, &r4).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn a_cancelled_waiter_is_gone_and_those_behind_it_move_up() {
+    run(async {
+        let server = Private::start(&[]);
+        let a = process(&server.server(TTL), "a").await;
+        let b = process(&server.server(TTL), "b").await;
+        let (held, quitter, next) = (exclusive("h"), exclusive("q"), exclusive("n"));
+        take(&a, &held).await;
+        let quitting = begin(&b, &quitter);
+        pending(&a, 1).await;
+        let waiting = begin(&b, &next);
+        pending(&a, 2).await;
+        quitting.abort();
+        assert_eq!(free(&b, &quitter).await, Released::NotHeld);
+        pending(&a, 1).await;
+        free(&a, &held).await;
+        granted(waiting).await;
+        free(&b, &next).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn a_grant_that_crosses_the_cancel_is_given_on() {
+    run(async {
+        let server = Private::start(&[]);
+        let a = process(&server.server(TTL), "a").await;
+        let b = process(&server.server(TTL), "b").await;
+        let (held, quitter, next) = (exclusive("h"), exclusive("q"), exclusive("n"));
+        take(&a, &held).await;
+        let quitting = begin(&b, &quitter);
+        pending(&a, 1).await;
+        let waiting = begin(&a, &next);
+        pending(&a, 2).await;
+        quitting.abort();
+        // The server hands the lock to the one who has just left.
+        free(&a, &held).await;
+        assert_eq!(free(&b, &quitter).await, Released::Freed);
+        granted(waiting).await;
+        free(&a, &next).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn old_and_new_processes_exclude_each_other() {
+    run(async {
+        let server = Private::start(&[]);
+        let mut old = server.plain().await;
+        let a = process(&server.server(TTL), "a").await;
+        let set = |px: u64| {
+            let mut command = redis::cmd("SET");
+            command
+                .arg("lock/lock.IPC-Mutex-rpm")
+                .arg("1700000000000")
+                .arg("PX")
+                .arg(px)
+                .arg("NX");
+            command
+        };
+        let taken: Option<String> = set(10_000).query_async(&mut old).await.unwrap();
+        assert!(taken.is_some());
+        assert!(busy(&a, Mode::Exclusive).await && busy(&a, Mode::Shared).await);
+        let snapshot = a.backend.query("lock".into()).await.unwrap();
+        assert_eq!(snapshot.held[0].since, Some(1_700_000_000_000));
+        let ask = exclusive("a1");
+        let waiting = begin(&a, &ask);
+        pending(&a, 1).await;
+        let () = redis::cmd("DEL")
+            .arg("lock/lock.IPC-Mutex-rpm")
+            .query_async(&mut old)
+            .await
+            .unwrap();
+        tokio::time::timeout(Duration::from_secs(1), waiting)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        let refused: Option<String> = set(10_000).query_async(&mut old).await.unwrap();
+        assert!(refused.is_none());
+        free(&a, &ask).await;
+        let reader = shared("r");
+        take(&a, &reader).await;
+        let refused: Option<String> = set(10_000).query_async(&mut old).await.unwrap();
+        assert!(refused.is_none(), "readers keep a 1.1.2 process out");
+        free(&a, &reader).await;
+        let taken: Option<String> = set(50).query_async(&mut old).await.unwrap();
+        assert!(taken.is_some());
+        // It dies, and its key runs out.
+        let last = exclusive("a2");
+        take(&a, &last).await;
+        free(&a, &last).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn the_hold_of_a_dead_process_ends_with_its_lease_and_a_dead_waiter_is_skipped() {
+    run(async {
+        let server = Private::start(&[]);
+        let ttl = Duration::from_secs(1);
+        let dead = process(&server.server(ttl), "dead").await;
+        let gone = process(&server.server(ttl), "gone").await;
+        let alive = process(&server.server(ttl), "alive").await;
+        take(&dead, &exclusive("d")).await;
+        let lost = begin(&gone, &exclusive("g"));
+        pending(&alive, 1).await;
+        let ask = exclusive("a");
+        let waiting = begin(&alive, &ask);
+        pending(&alive, 2).await;
+        lost.abort();
+        gone.backend.close().await;
+        dead.backend.close().await;
+        // As the runtime does.
+        let renewing = {
+            let (backend, ask) = (alive.backend.clone(), ask.clone());
+            tokio::task::spawn_local(async move {
+                loop {
+                    let _ = backend.renew(vec![ask.clone()]).await;
+                    tokio::time::sleep(ttl / 3).await;
+                }
+            })
+        };
+        let before = Instant::now();
+        granted(waiting).await;
+        assert!(before.elapsed() < ttl + Duration::from_secs(2));
+        renewing.abort();
+        free(&alive, &ask).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn renewal_keeps_holds_and_tells_of_deleted_ones() {
+    run(async {
+        let server = Private::start(&[]);
+        let mut plain = server.plain().await;
+        let a = process(&server.server(TTL), "a").await;
+        let one = exclusive("a1");
+        take(&a, &one).await;
+        let () = redis::cmd("PEXPIRE")
+            .arg("lock/lock.IPC-Mutex-rpm")
+            .arg(500)
+            .query_async(&mut plain)
+            .await
+            .unwrap();
+        assert_eq!(a.backend.renew(vec![one.clone()]).await.unwrap(), vec![]);
+        let left: i64 = redis::cmd("PTTL")
+            .arg("lock/lock.IPC-Mutex-rpm")
+            .query_async(&mut plain)
+            .await
+            .unwrap();
+        assert!(left > 9_000);
+        let () = redis::cmd("FLUSHALL").query_async(&mut plain).await.unwrap();
+        assert_eq!(
+            a.backend.renew(vec![one.clone()]).await.unwrap(),
+            vec![one.owner.clone()]
+        );
+        assert_eq!(free(&a, &one).await, Released::NotHeld);
+        let (two, three) = (shared("r1"), shared("r2"));
+        take(&a, &two).await;
+        take(&a, &three).await;
+        assert_eq!(a.backend.renew(vec![two.clone(), three.clone()]).await.unwrap(), vec![]);
+        let () = redis::cmd("DEL")
+            .arg("lock/lock.IPC-Mutex-rpm")
+            .query_async(&mut plain)
+            .await
+            .unwrap();
+        assert_eq!(
+            a.backend.renew(vec![two.clone(), three.clone()]).await.unwrap().len(),
+            2
+        );
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn a_restart_without_data_is_told_to_the_holder_and_waiters_go_on() {
+    run(async {
+        let mut server = Private::start(&[]);
+        let mut a = process(&server.server(TTL), "a").await;
+        let held = exclusive("h");
+        let before = take(&a, &held).await;
+        server.kill();
+        let port = server.port;
+        server = Private::start_on(port, &[]);
+        let lost = tokio::time::timeout(LIMIT, async {
+            loop {
+                if let Some(Event::Lost { owner, error }) = a.events.recv().await {
+                    break (owner, error);
+                }
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!((lost.0, lost.1.kind), (held.owner.clone(), Kind::LockLost));
+        let next = exclusive("n");
+        assert!(take(&a, &next).await.token > before.token);
+        free(&a, &next).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn what_cannot_work_is_a_clear_error_without_secrets() {
+    run(async {
+        let protected = Private::start(&["--requirepass", "right-secret"]);
+        let mut wrong = protected.server(TTL);
+        let error = join(&wrong).await.err().unwrap();
+        assert_eq!(error.kind, Kind::Auth, "{error:?}");
+        wrong.credentials.password = Some(Secret::new("wrong-secret"));
+        let error = join(&wrong).await.err().unwrap();
+        assert_eq!(error.kind, Kind::Auth, "{error:?}");
+        assert!(!format!("{error:?}").contains("secret") && error.message.contains(&format!(":{}", protected.port)));
+        wrong.credentials.password = Some(Secret::new("right-secret"));
+        assert!(join(&wrong).await.is_ok());
+        wrong.options.redis_database = 99;
+        assert_eq!(join(&wrong).await.err().unwrap().kind, Kind::Server);
+
+        assert_eq!(join(&server(free_port(), TTL)).await.err().unwrap().kind, Kind::Connect);
+
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut mute = server(silent.local_addr().unwrap().port(), TTL);
+        mute.options.connect_timeout = Duration::from_millis(200);
+        assert_eq!(join(&mute).await.err().unwrap().kind, Kind::Connect);
+
+        let web = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = web.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = web.accept().unwrap();
+            let _ = stream.read(&mut [0; 64]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        });
+        assert_eq!(join(&server(port, TTL)).await.err().unwrap().kind, Kind::Server);
+
+        let replica = Private::start(&["--replicaof", "127.0.0.1", "1"]);
+        assert_eq!(join(&replica.server(TTL)).await.err().unwrap().kind, Kind::Server);
+
+        let full = Private::start(&["--maxmemory", "1"]);
+        let a = process(&full.server(TTL), "a").await;
+        let Err(Refusal::Failed(error)) = a.backend.acquire(exclusive("a1")).await else {
+            panic!("granted")
+        };
+        assert_eq!(error.kind, Kind::Server, "{error:?}");
+    });
+}
+
+#[test]
+fn old_processes_get_their_turn_though_new_ones_always_wait() {
+    run(async {
+        let server = Private::start(&[]);
+        let stop = Rc::new(Cell::new(false));
+        let mut tasks = Vec::new();
+        for name in ["a", "b", "c"] {
+            let p = process(&server.server(TTL), name).await;
+            let stop = stop.clone();
+            tasks.push(tokio::task::spawn_local(async move {
+                let mut count = 0;
+                while !stop.get() {
+                    let ask = exclusive(&format!("{name}-{count}"));
+                    take(&p, &ask).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    assert_eq!(free(&p, &ask).await, Released::Freed);
+                    count += 1;
+                }
+                count
+            }));
+        }
+        let mut old = server.plain().await;
+        for _ in 0..3 {
+            tokio::time::timeout(LIMIT, async {
+                let mut set = redis::cmd("SET");
+                set.arg("lock/lock.IPC-Mutex-rpm")
+                    .arg("1700000000000")
+                    .arg("PX")
+                    .arg(10_000)
+                    .arg("NX");
+                while set.query_async::<Option<String>>(&mut old).await.unwrap().is_none() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            })
+            .await
+            .expect("an old process gets the lock");
+            let () = redis::cmd("DEL")
+                .arg("lock/lock.IPC-Mutex-rpm")
+                .query_async(&mut old)
+                .await
+                .unwrap();
+        }
+        stop.set(true);
+        for task in tasks {
+            assert!(task.await.unwrap() > 3);
+        }
+        assert_clean(&server).await;
+    });
+}
