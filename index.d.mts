@@ -1,0 +1,15 @@
+// The same for ECMAScript modules; index.d.ts has the documentation.
+import Mutex = require("./index.js")
+
+export default Mutex
+export { Mutex }
+export import MutexError = Mutex.MutexError
+export type MutexErrorCode = Mutex.MutexErrorCode
+export type MutexOptions = Mutex.MutexOptions
+export type TryOptions = Mutex.TryOptions
+export type AcquireOptions = Mutex.AcquireOptions
+export type Lock = Mutex.Lock
+export type LockInfo = Mutex.LockInfo
+export type HoldInfo = Mutex.HoldInfo
+export type Snapshot = Mutex.Snapshot
+export type Events = Mutex.Events

@@ -1,0 +1,246 @@
+/// <reference types="node" />
+/// <reference lib="esnext.disposable" />
+import { EventEmitter } from "node:events"
+
+/**
+ * Mutual exclusion that reaches as far as the URL says:
+ *
+ * | URL | reach |
+ * |---|---|
+ * | `spm:<id>` | this process with all its worker threads |
+ * | `mpm:<id>` | a `cluster` primary and its workers |
+ * | `rpm+redis://[x:<password>@]<host>[:<port>]/<id>` | every process that reaches this Redis or Valkey |
+ * | `rpm+pgsql://[<user>:<password>@]<host>[:<port>][/<database>]/<id>` | every process that reaches this PostgreSQL |
+ * | `rpm+consul://[x:<token>@]<host>[:<port>]/<id>` | every process that reaches this Consul |
+ * | `rpm+etcd://[<user>:<password>@]<host>[:<port>][,<host>[:<port>]...]/<id>` | every process that reaches this etcd |
+ *
+ * User and password are percent-decoded, the id is not. All `rpm` URLs take the query parameters `tls` (`true`, `false` or
+ * `insecure`; one of the files alone means `true`), `ca`, `crt` and `key` (paths of PEM files), `ttl` (seconds that a hold lives on
+ * the server without renewal, default 10), `connect_timeout` (seconds, default 5) and `max_hold` (seconds after which a hold is
+ * ended as lost, default: never); Redis also `user` and `db`, PostgreSQL also `application_name`, `pair` (two integers, the
+ * key of a two-key advisory lock instead of the id's own) and `max_waiting` (how many taken locks are waited for at the server at
+ * a time, each on a connection, default 8), Consul also `lockdelay` and `readwait` (seconds, defaults 0.5 and 10).
+ * PostgreSQL and etcd take several hosts, separated by commas.
+ *
+ * Requests are served first come, first served, whoever makes them. A mutex is not re-entrant: a second request of the
+ * same object waits its turn like any other.
+ *
+ * Methods never throw, they reject, with a {@link Mutex.MutexError} unless stated otherwise. On a mutex that is not open they
+ * reject with `ERR_NOT_OPEN`. An open mutex does not keep the process alive; a pending call does.
+ *
+ * @example
+ * const mutex = new Mutex("rpm+redis://localhost/nightly-report")
+ * await mutex.open()
+ * await mutex.withLock(async (lock) => {
+ *     await writeReport({ signal: lock.signal })
+ * })
+ * await mutex.close()
+ */
+declare class Mutex extends EventEmitter implements AsyncDisposable {
+    /**
+     * Reads the URL; nothing is connected before {@link Mutex.open}.
+     * @throws {Mutex.MutexError} at once, with code `ERR_INVALID_URL`, if the URL cannot be used; the message says what is wrong
+     * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: an option of the wrong type
+     */
+    constructor (url: string | URL, options?: Mutex.MutexOptions)
+
+    /** The lock's name, as in the URL. */
+    readonly id: string
+
+    /**
+     * Makes the mutex usable; for a server, once it has answered.
+     *
+     * Rejects with `ERR_ALREADY_OPEN`; for a server with `ERR_CONNECT`, `ERR_AUTH`, `ERR_TLS` or `ERR_SERVER` within
+     * `connect_timeout`; in a cluster worker with `ERR_PRIMARY` if the primary has not loaded this package. After a rejection
+     * the mutex is closed and may be opened again.
+     */
+    open (): Promise<void>
+
+    /**
+     * Releases what this object holds, rejects its pending calls with `ERR_CLOSED`, and makes it possible to open it again.
+     */
+    close (): Promise<void>
+
+    /**
+     * Acquires the lock, waiting as long as it takes; then this object holds it until {@link Mutex.release}.
+     *
+     * A pending call outlives a restart of the server. Rejects with `ERR_TIMEOUT` or the signal's reason if one of them ends
+     * the wait: then the lock is not held and never will be through this call. Rejects with `ERR_DEADLOCK` where
+     * `detectDeadlocks` is on and the caller would wait for itself, and with `ERR_AUTH`, `ERR_TLS` or `ERR_SERVER` when the server
+     * says what time will not cure.
+     */
+    acquire (options?: Mutex.AcquireOptions): Promise<void>
+
+    /**
+     * Acquires the lock if that is possible at once. `true`: this object holds it, as after {@link Mutex.acquire}. `false`:
+     * somebody else holds it or is before us.
+     */
+    tryAcquire (options?: Mutex.TryOptions): Promise<boolean>
+
+    /**
+     * Releases what the oldest call of `acquire()` or `tryAcquire()` got that was not released yet.
+     *
+     * Rejects with `ERR_NOT_ACQUIRED` if there is none, and with `ERR_LOCK_LOST` if that hold had ended before: what was done
+     * since then was not protected.
+     */
+    release (): Promise<void>
+
+    /**
+     * Like {@link Mutex.acquire}, but gives a handle of its own for the hold, with a fencing token and a signal. Handles are
+     * independent of each other and of `acquire()` and `release()`.
+     *
+     * @example
+     * await using lock = await mutex.lock({ timeout: 5000 })
+     * await store.write(record, { token: lock.token })
+     */
+    lock (options?: Mutex.AcquireOptions): Promise<Mutex.Lock>
+
+    /** Like {@link Mutex.lock} if that is possible at once, else `null`. */
+    tryLock (options?: Mutex.TryOptions): Promise<Mutex.Lock | null>
+
+    /**
+     * Acquires the lock, calls `fn` with it, and releases it in every case. Resolves to what `fn` returns or resolves to.
+     *
+     * Rejects like {@link Mutex.lock}, without calling `fn`; with the error of `fn`, which gets a failure of the release as its
+     * property `releaseError`; or, if only the release fails, with that: `ERR_LOCK_LOST` says that the lock was lost while `fn` ran.
+     */
+    withLock<T> (fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
+    withLock<T> (options: Mutex.AcquireOptions | undefined, fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
+
+    /** Who holds this lock and who waits for it, in the order of the queue, as its coordinator knows it. */
+    query (): Promise<Mutex.Snapshot>
+
+    /** Closes the mutex if it is open. */
+    [Symbol.asyncDispose] (): Promise<void>
+
+    /** See {@link Mutex.Events}. */
+    on<Name extends keyof Mutex.Events> (event: Name, listener: (...args: Mutex.Events[Name]) => void): this
+    once<Name extends keyof Mutex.Events> (event: Name, listener: (...args: Mutex.Events[Name]) => void): this
+    off<Name extends keyof Mutex.Events> (event: Name, listener: (...args: Mutex.Events[Name]) => void): this
+}
+
+declare namespace Mutex {
+    export { Mutex }
+
+    export interface MutexOptions {
+        /** Shown to whoever asks by {@link Mutex.query} who holds the lock or waits for it. Default: none. */
+        label?: string
+        /**
+         * Whether a call that would wait for its own caller for ever rejects with `ERR_DEADLOCK`. Default `false`, because
+         * following the asynchronous context slows every promise of the program down.
+         */
+        detectDeadlocks?: boolean
+    }
+
+    export interface TryOptions {
+        /**
+         * Whether others that ask for a shared lock may hold it at the same time. Default `false`. A waiting exclusive request
+         * holds back later shared ones.
+         */
+        shared?: boolean
+    }
+
+    export interface AcquireOptions extends TryOptions {
+        /** Milliseconds after which the call rejects with `ERR_TIMEOUT`. Default: never. */
+        timeout?: number
+        /** Ends the wait when it aborts; the call then rejects with the signal's reason. It has no effect on a hold. */
+        signal?: AbortSignal
+    }
+
+    /** One hold of a mutex. Only `lock()`, `tryLock()` and `withLock()` make one. */
+    export interface Lock extends AsyncDisposable {
+        /** The lock's name, as in the URL. */
+        readonly id: string
+        readonly mode: "exclusive" | "shared"
+        /**
+         * The fencing token: of two grants of one exclusive lock the later one has the larger token, across processes, crashes
+         * and restarts of the server, so that a guarded store can refuse whoever comes too late.
+         */
+        readonly token: bigint
+        /** Aborts, with an error of code `ERR_LOCK_LOST` as its reason, when the hold ends without `release()`. */
+        readonly signal: AbortSignal
+        /** Releases the hold; a second call gives the same promise. Rejects with `ERR_LOCK_LOST` if the hold had ended before. */
+        release (): Promise<void>
+        /** The same as `release()`. */
+        [Symbol.asyncDispose] (): Promise<void>
+    }
+
+    /** A holder or a waiter. What cannot be known is absent; of a process with ipc-mutex 1.x little is known. */
+    export interface LockInfo {
+        mode: "exclusive" | "shared"
+        /** Holders only. */
+        token?: bigint
+        host?: string
+        pid?: number
+        /** The number of the worker thread; 0 is the main thread. */
+        thread?: number
+        /** What was given as `label`. */
+        label?: string
+        /** When it was granted, or when the wait began. */
+        since?: Date
+    }
+
+    export interface Snapshot {
+        held: LockInfo[]
+        /** In the order in which they will be served. */
+        pending: LockInfo[]
+    }
+
+    /** What a listener learns about a hold. The token is there if it was asked for, by `lock()` and its like. */
+    export interface HoldInfo {
+        id: string
+        mode: "exclusive" | "shared"
+        token?: bigint
+    }
+
+    /** Name of an event -> arguments of its listeners. */
+    export interface Events {
+        /** This object got the lock. */
+        acquire: [ hold: HoldInfo ]
+        /** This object released it. */
+        release: [ hold: HoldInfo ]
+        /** A hold of this object ended without `release()`; the code is `ERR_LOCK_LOST`. */
+        lost: [ error: MutexError, hold: HoldInfo ]
+        /** The connection to the server was gone and is back. */
+        reconnect: []
+    }
+
+    /** What a program can act upon; stable. */
+    export type MutexErrorCode =
+        /** The URL or one of its parameters cannot be used. */
+        | "ERR_INVALID_URL"
+        /** `open()` on a mutex that is open: `already opened`. */
+        | "ERR_ALREADY_OPEN"
+        /** A call on a mutex that is not open: `still not opened`. */
+        | "ERR_NOT_OPEN"
+        /** `release()` of what is not held: `still not acquired`. */
+        | "ERR_NOT_ACQUIRED"
+        /** The option `timeout` ended the wait. */
+        | "ERR_TIMEOUT"
+        /** `close()` ended the call. */
+        | "ERR_CLOSED"
+        /** The server cannot be reached or does not answer. */
+        | "ERR_CONNECT"
+        /** The server refuses the user, password, token or permission. */
+        | "ERR_AUTH"
+        /** The encrypted connection cannot be set up or trusted. */
+        | "ERR_TLS"
+        /** The server answered, but not with what a lock needs; its own words are the `cause`. */
+        | "ERR_SERVER"
+        /** A hold ended without `release()`. */
+        | "ERR_LOCK_LOST"
+        /** No answer from the cluster's primary. */
+        | "ERR_PRIMARY"
+        /** The caller would wait for itself; only with `detectDeadlocks`. */
+        | "ERR_DEADLOCK"
+
+    /** The one error class of this package. Neither message nor `cause` contains a password, token or key. */
+    export class MutexError extends Error {
+        /** `cause` is an error, or the text of one. */
+        constructor (code: MutexErrorCode, message: string, cause?: unknown)
+        readonly name: "MutexError"
+        readonly code: MutexErrorCode
+    }
+}
+
+export = Mutex

@@ -1,0 +1,4 @@
+import advisoryLock from "./index.js"
+
+export const { strToKey, mutexUrl } = advisoryLock
+export default advisoryLock

@@ -1,0 +1,60 @@
+"use strict"
+
+const os = require("node:os")
+
+/**
+ * What the commands exit with where the command that they ran does not decide; the numbers are those of sysexits.h and of
+ * the shell.
+ */
+const EXIT = Object.freeze({
+    OK: 0,
+    /** The lock is held by somebody else, and was not to be waited for any longer. `-E` takes another number. */
+    CONFLICT: 1,
+    /** The arguments make no sense. */
+    USAGE: 64,
+    /** The server cannot be used. */
+    UNAVAILABLE: 69,
+    /** A mistake in this program. */
+    SOFTWARE: 70,
+    /** The lock was lost while the command ran. */
+    LOST: 75,
+    /** The command was found but cannot be executed. */
+    NOT_EXECUTABLE: 126,
+    /** There is no such command. */
+    NOT_FOUND: 127
+})
+
+/** @param {NodeJS.Signals} signal @returns {number} what a shell exits with after a command that this signal ended */
+const bySignal = (signal) => 128 + (os.constants.signals[signal] ?? 0)
+
+/** A reason to end with a message of one line and an exit code. */
+class Exit extends Error {
+    /**
+     * @param {number} code
+     * @param {string} [message] nothing is said without it
+     */
+    constructor (code, message = "") {
+        super(message)
+        this.code = code
+    }
+}
+
+/** @param {string} message @returns {Exit} */
+const usage = (message) => new Exit(EXIT.USAGE, message)
+
+/** What ended the program, as a message and a code, whatever was thrown. */
+function verdict (error) {
+    if (error instanceof Exit)
+        return { code: error.code, message: error.message }
+    const code = typeof error?.code === "string" ? error.code : ""
+    const because = error?.cause?.message
+    const message = because === undefined ? String(error?.message ?? error) : `${error.message}: ${because}`
+    if (code === "ERR_INVALID_URL" || code === "ERR_INVALID_ARG_TYPE")
+        return { code: EXIT.USAGE, message }
+    if (code === "ERR_LOCK_LOST")
+        return { code: EXIT.LOST, message }
+    // All other errors of a lock come from its server.
+    return { code: error?.name === "MutexError" ? EXIT.UNAVAILABLE : EXIT.SOFTWARE, message }
+}
+
+module.exports = { EXIT, Exit, bySignal, usage, verdict }

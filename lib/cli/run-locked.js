@@ -1,0 +1,105 @@
+"use strict"
+
+const path = require("node:path")
+const Mutex = require("../../index.js")
+const { EXIT, usage } = require("./exit.js")
+const { Signals } = require("./signals.js")
+const { runCommand } = require("./child.js")
+const { showWait } = require("./wait-display.js")
+const { inTheWay, span } = require("./words.js")
+
+/** How long a command that runs without its lock may take to end, in milliseconds. */
+const KILL_AFTER = 5000
+
+/**
+ * @typedef {object} Job
+ * @property {string} url of the mutex
+ * @property {string[]} command the program and its arguments
+ * @property {boolean} [shared]
+ * @property {boolean} [nonblock] whether a lock that is taken is a conflict at once
+ * @property {number} [timeout] after how many milliseconds it is one
+ * @property {number} [conflict] the exit code then
+ * @property {number} [killAfter] milliseconds
+ * @property {boolean} [verbose]
+ */
+
+/**
+ * Runs a command while a lock is held.
+ * @param {Job} job
+ * @param {import("./say.js").Speaker} speaker
+ * @returns {Promise<number>} an exit code
+ */
+async function runLocked (job, speaker) {
+    const { url, command, shared = false, killAfter = KILL_AFTER } = job
+    const note = job.verbose ? (text) => speaker.say(text) : () => {}
+    const signals = new Signals()
+    const mutex = open(url, command[0])
+    await signals.orEnd(mutex.open())
+    const begun = performance.now()
+    const lock = await take(mutex, job, signals, speaker)
+    if (lock === null)
+        return conflict(mutex, job, speaker)
+    note(`got the ${shared ? "shared" : "exclusive"} lock "${mutex.id}" after ${span(performance.now() - begun)}, token ${lock.token}`)
+    let code
+    try {
+        code = await runCommand({ command, lock, killAfter, signals, speaker })
+        note(`the command has ended with exit code ${code}`)
+    }
+    finally {
+        code = await giveBack(mutex, lock, code, speaker)
+    }
+    return code
+}
+
+/** A command in another process can only be kept apart by a lock that reaches there. */
+function open (url, file) {
+    if (/^[sm]pm:/.test(url))
+        throw usage(`the lock ${url.slice(0, 4)} reaches no other process: a command needs the URL of a lock on a server, rpm+...`)
+    return new Mutex(url, { label: path.basename(file) })
+}
+
+/** @returns {Promise<object | null>} null: it is taken, and was not to be waited for any longer */
+async function take (mutex, { shared, nonblock, timeout }, signals, speaker) {
+    if (nonblock || timeout === 0)
+        return signals.orEnd(mutex.tryLock({ shared }))
+    const done = showWait(mutex, speaker)
+    try {
+        return await mutex.lock({ shared, timeout, signal: signals.ending })
+    }
+    catch (error) {
+        if (error.code === "ERR_TIMEOUT")
+            return null
+        throw error
+    }
+    finally {
+        done()
+    }
+}
+
+/** Whoever chose 0 as the exit code takes a conflict for success: cron then has nothing to report. */
+async function conflict (mutex, { conflict: code = EXIT.CONFLICT, verbose }, speaker) {
+    if (code !== EXIT.OK || verbose) {
+        const who = await mutex.query().then(inTheWay, () => "taken")
+        speaker.say(`lock "${mutex.id}" is ${who === inTheWay({ held: [] }) ? "taken" : who}`)
+    }
+    await mutex.close().catch(() => {})
+    return code
+}
+
+/** @returns {Promise<number>} `code`, unless it turns out that the lock had been lost before the command ended */
+async function giveBack (mutex, lock, code, speaker) {
+    try {
+        await lock.release()
+    }
+    catch (error) {
+        // A loss during the command has been told already.
+        if (code !== EXIT.LOST)
+            speaker.say(error.message)
+        if (error.code === "ERR_LOCK_LOST")
+            code = EXIT.LOST
+    }
+    await mutex.close().catch(() => {})
+    return code
+}
+
+module.exports = { runLocked }

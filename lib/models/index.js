@@ -1,0 +1,35 @@
+"use strict"
+
+const native = require("../native.js")
+const { MutexError } = require("../errors.js")
+
+/**
+ * What a URL means.
+ * @param {string} text
+ * @returns {{ model: "spm" | "mpm" | "rpm", id: string }}
+ * @throws {MutexError} ERR_INVALID_URL
+ */
+function parse (text) {
+    if (typeof text !== "string")
+        throw new MutexError("ERR_INVALID_URL", `a mutex URL must be a string or a URL, not ${typeof text}`)
+    const { target, unknown, error } = native.parseUrl(text)
+    if (error !== undefined)
+        throw new MutexError(error.code, error.message, error.cause)
+    for (const name of unknown)
+        process.emitWarning(`unknown parameter "${name}" in a mutex URL is ignored`, { type: "MutexWarning", code: "IPC_MUTEX_UNKNOWN_PARAMETER" })
+    return target
+}
+
+/**
+ * The model behind a parsed URL; its code is loaded when it is needed.
+ * @param {import("node:events").EventEmitter} owner hears "reconnect"
+ */
+function createModel (target, url, label, owner) {
+    switch (target.model) {
+        case "spm": return new (require("./spm.js").SpmModel)(target.id, label)
+        case "mpm": return require("../cluster/index.js").model(target.id, label)
+        default:    return new (require("./rpm.js").RpmModel)(url, label, owner)
+    }
+}
+
+module.exports = { parse, createModel }

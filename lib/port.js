@@ -1,0 +1,132 @@
+"use strict"
+
+const native = require("./native.js")
+const { isMainThread, threadId } = require("./thread.js")
+const { MutexError } = require("./errors.js")
+
+/*
+ * The one line between this thread's JavaScript and the addon's own threads: calls leave by native functions with a number
+ * of our choice, answers come back here under the same number.
+ */
+
+/** What an answer means; the numbers are those of `src/binding/event.rs`. */
+const GRANTED = 0, BUSY = 1, DONE = 2, SNAPSHOT = 3, FAILED = 4, LOST = 5, RECONNECTED = 6, LOCAL = 7, RELAY = 8, CLUSTER = 9
+
+/** Who hears the answers, by number. */
+const listeners = new Map()
+/** Who hears that a server is back, by the addon's number of the mutex. */
+const mutexes = new Map()
+let next = 1
+let environment = 0
+let localGranted = () => {}
+let relayed = () => {}
+let clusterGranted = () => {}
+
+function answer (kind, number, a, b, c) {
+    if (kind === LOCAL)
+        return localGranted(number, a)
+    if (kind === RELAY)
+        return relayed(number, a)
+    if (kind === CLUSTER)
+        return clusterGranted(number, a, b)
+    if (kind === RECONNECTED)
+        return mutexes.get(number)?.reconnected()
+    const listener = listeners.get(number)
+    if (listener === undefined)
+        return
+    switch (kind) {
+        case GRANTED:  return listener.granted(a)
+        case BUSY:     return listener.busy()
+        case DONE:     return listener.done()
+        case SNAPSHOT: return listener.done(a)
+        case FAILED:   return listener.failed(new MutexError(a, b, c))
+        case LOST:     return listener.lose(new MutexError(a, b, c))
+    }
+}
+
+/**
+ * Connects this thread with the addon, the first time that it is called. A normal end of the process gives back at once
+ * what remote servers would otherwise keep until the end of a lease.
+ * @returns {number} the addon's number for this thread
+ */
+function attach () {
+    if (environment === 0) {
+        environment = native.attach(answer, threadId, require("node:os").hostname())
+        if (isMainThread)
+            process.on("exit", () => native.shutdown(800))
+    }
+    return environment
+}
+
+/** A free number for a call, and the listener that hears its answers until `forget`. */
+function listen (listener) {
+    do
+        next = next === 0xffffffff ? 1 : next + 1
+    while (listeners.has(next))
+    listeners.set(next, listener)
+    return next
+}
+
+const forget = (number) => { listeners.delete(number) }
+
+/* How many calls wait, whether the addon knows that some do, and whether it is about to be told that none does. */
+let pending = 0
+let alive = false
+let checking = false
+const resolved = Promise.resolve()
+
+/** A call that waits for its answer keeps the process alive ... */
+function keepAlive () {
+    pending++
+    if (!alive) {
+        alive = true
+        native.keepAlive(environment, true)
+    }
+}
+
+/**
+ * ... until it has been answered. A flow that has got its answer often makes the next call at once. So the addon is told behind
+ * the flow's next step: two microtasks on, for the answer is not given yet.
+ */
+function letGo () {
+    if (--pending === 0 && !checking) {
+        checking = true
+        resolved.then(soon)
+    }
+}
+
+const soon = () => { resolved.then(check) }
+
+function check () {
+    checking = false
+    if (pending === 0 && alive) {
+        alive = false
+        native.keepAlive(environment, false)
+    }
+}
+
+/**
+ * One call with one answer.
+ * @param {(number: number) => void} send makes the native call under the number
+ * @returns {Promise<unknown>}
+ */
+function call (send) {
+    attach()
+    return new Promise((resolve, reject) => {
+        const over = (settle) => (value) => {
+            forget(number)
+            letGo()
+            settle(value)
+        }
+        const number = listen({ done: over(resolve), failed: over(reject) })
+        keepAlive()
+        send(number)
+    })
+}
+
+module.exports = {
+    attach, answer, call, listen, forget, keepAlive, letGo, mutexes,
+    onLocalGrant (listener) { localGranted = listener },
+    onRelay (listener) { relayed = listener },
+    onClusterGrant (listener) { clusterGranted = listener }
+}
