@@ -1,0 +1,79 @@
+// Deadlock detection, on request.
+import { test } from "node:test"
+import assert from "node:assert/strict"
+import { freshId, opened, rejection, waiting, watch } from "./world.mjs"
+
+export function deadlocks (world) {
+    const open = (t, url, options = { detectDeadlocks: true }) => opened(t, url, options)
+
+    test("acquiring again what the same flow holds rejects with ERR_DEADLOCK, naming the id and both places", async (t) => {
+        const mutex = await open(t, world.url(freshId()))
+        await mutex.acquire()
+        const error = await rejection(mutex.acquire())
+        assert.equal(error.code, "ERR_DEADLOCK")
+        assert.match(error.message, new RegExp(`"${mutex.id}"`))
+        assert.equal(error.message.match(/deadlocks\.mjs:\d+/g)?.length, 2, error.message)
+        await mutex.release()
+        await mutex.acquire()
+        await mutex.release()
+    })
+
+    test("withLock inside withLock is found, also through another object of the same id", async (t) => {
+        const url = world.url(freshId())
+        const mutex = await open(t, url), other = await open(t, url)
+        const error = await rejection(mutex.withLock(() => other.withLock(() => 1)))
+        assert.equal(error.code, "ERR_DEADLOCK")
+    })
+
+    test("shared inside exclusive and exclusive inside shared are found", async (t) => {
+        const mutex = await open(t, world.url(freshId()))
+        for (const [ outer, inner ] of [ [ false, true ], [ true, false ] ]) {
+            const lock = await mutex.lock({ shared: outer })
+            assert.equal((await rejection(mutex.lock({ shared: inner }))).code, "ERR_DEADLOCK")
+            await lock.release()
+        }
+    })
+
+    test("other flows, other locks and calls that can give up are left alone", async (t) => {
+        const mutex = await open(t, world.url(freshId())), other = await open(t, world.url(freshId()))
+        const flow = async () => {
+            const lock = await mutex.lock()
+            await other.withLock(() => 1)
+            await lock.release()
+        }
+        await Promise.all([ flow(), flow(), flow() ])
+        const lock = await mutex.lock()
+        assert.equal((await rejection(mutex.lock({ timeout: 5 }))).code, "ERR_TIMEOUT")
+        assert.equal(await mutex.tryLock(), null)
+        await lock.release()
+    })
+
+    test("a flow that only started another one which holds may wait for it", async (t) => {
+        const mutex = await open(t, world.url(freshId())), gate = await open(t, world.url(freshId()))
+        await gate.acquire()
+        const task = (async () => {
+            const lock = await mutex.lock()
+            await gate.lock({ timeout: 60_000 }).then((inner) => inner.release())
+            await lock.release()
+        })()
+        await waiting(gate, 1)
+        const mine = watch(mutex.acquire())
+        await waiting(mutex, 1)
+        assert.equal(mine.settled, false)
+        await gate.release()
+        await task
+        await mine.promise
+        await mutex.release()
+    })
+
+    test("without the option a second acquire just waits", async (t) => {
+        const mutex = await open(t, world.url(freshId()), {})
+        await mutex.acquire()
+        const second = watch(mutex.acquire())
+        await waiting(mutex, 1)
+        assert.equal(second.settled, false)
+        await mutex.release()
+        await second.promise
+        await mutex.release()
+    })
+}

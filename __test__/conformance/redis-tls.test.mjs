@@ -1,0 +1,15 @@
+// Redis over TLS, where nothing goes by the express lane: all of it by the addon's own connections.
+import { after } from "node:test"
+import { watchLeaks } from "../support/leaks.mjs"
+import { noLeftovers, redis } from "../support/servers.mjs"
+import { conformance } from "./suite.mjs"
+
+watchLeaks()
+const server = await redis(after, { password: true, tls: true })
+conformance({
+    name: "redis over TLS",
+    model: "rpm",
+    processes: true,
+    url: (id, params) => server.url(id, params),
+    clean: () => noLeftovers(server, { ignore: /:token$/ })
+})

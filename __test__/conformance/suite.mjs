@@ -1,0 +1,27 @@
+// ONE suite for every model: what a user may rely on, whatever the URL says.
+import { after, describe } from "node:test"
+import { contract } from "./contract.mjs"
+import { handles } from "./handles.mjs"
+import { cancel } from "./cancel.mjs"
+import { shared } from "./shared.mjs"
+import { tokens } from "./tokens.mjs"
+import { query } from "./query.mjs"
+import { events } from "./events.mjs"
+import { deadlocks } from "./deadlocks.mjs"
+import { loss } from "./loss.mjs"
+import { lifecycle } from "./lifecycle.mjs"
+import { contention } from "./contention.mjs"
+
+const SUBJECTS = { contract, handles, cancel, shared, tokens, query, events, deadlocks, loss, lifecycle, contention }
+
+/**
+ * Declares the tests of every subject for one model.
+ * @param {import("./world.mjs").World} world
+ */
+export function conformance (world) {
+    for (const [ subject, declare ] of Object.entries(SUBJECTS))
+        describe(`${world.name}: ${subject}`, () => {
+            declare(world)
+            after(() => world.clean?.())
+        })
+}

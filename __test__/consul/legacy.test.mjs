@@ -1,0 +1,30 @@
+// Old processes (1.1.2) and new ones on one Consul lock.
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import { testLegacy, testLegacyCrowd } from "../servers/legacy.mjs"
+import { opened } from "../support/contenders.mjs"
+import { watchLeaks } from "../support/leaks.mjs"
+import { legacy } from "../support/legacy.mjs"
+import { consul } from "../support/servers.mjs"
+import { waitFor } from "../support/waiting.mjs"
+
+watchLeaks()
+
+testLegacy(consul)
+testLegacyCrowd(consul, { rounds: 2, left: /IPC-Mutex-RPM\/foo\/leader/ })
+
+test("an old process that waits never finds the leader key gone", async (t) => {
+    const server = await consul(t)
+    const mutex = await opened(t, server.url("foo"))
+    const other = legacy(server)
+    const lock = await mutex.lock()
+    const waiting = other.acquire("foo")
+    await waitFor(async () => (await server.admin.sessions()).some(({ Name }) => Name === "IPC-Mutex-RPM/foo/session"))
+    await lock.release()
+    await mutex.close()
+    const leader = async () => (await server.admin.keys()).filter(({ key }) => key === "IPC-Mutex-RPM/foo/leader").length
+    assert.equal(await leader(), 1)
+    await waiting
+    await other.release("foo")
+    await other.close()
+})

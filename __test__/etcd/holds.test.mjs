@@ -1,0 +1,64 @@
+// Holds on etcd: what keeps them, what ends them, and who is told.
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import { testHolds, testRestart } from "../servers/holds.mjs"
+import { holder, opened, pending } from "../support/contenders.mjs"
+import { watchLeaks } from "../support/leaks.mjs"
+import { etcd, noLeftovers } from "../support/servers.mjs"
+import { waitFor } from "../support/waiting.mjs"
+
+watchLeaks()
+
+testHolds(etcd, 2)
+testRestart((t) => etcd(t, { password: true })) // a restart also forgets the tokens of the users
+
+const MAIN = "IPC-Mutex-RPM-foo-lock"
+
+test("a killed reader does not take the lock away from the others", async (t) => {
+    const server = await etcd(t)
+    const url = server.url("foo", { ttl: 2 })
+    const first = await holder(t, url, { shared: true }) // the one that brought the common lease
+    const mutex = await opened(t, url)
+    const reader = await mutex.lock({ shared: true })
+    const waiting = mutex.lock()
+    await pending(mutex, 1)
+    await first.kill("SIGKILL")
+    await waitFor(async () => (await mutex.query()).held.length === 1, { what: "the dead reader to be forgotten" })
+    assert.equal(reader.signal.aborted, false)
+    assert.ok((await server.admin.keys()).some(({ key }) => key === MAIN))
+    await reader.release()
+    await (await waiting).release()
+    await mutex.close()
+    await noLeftovers(server)
+})
+
+test("a holder is told when its key is deleted, and does not free what others took since", async (t) => {
+    const server = await etcd(t)
+    const mutex = await opened(t, server.url("foo", { ttl: 3 }))
+    for (const shared of [ false, true ]) {
+        const lock = await mutex.lock({ shared })
+        await server.admin.remove(MAIN)
+        await server.admin.put(MAIN, "somebody else")
+        await waitFor(() => lock.signal.aborted)
+        assert.equal(lock.signal.reason.code, "ERR_LOCK_LOST")
+        await assert.rejects(lock.release(), { code: "ERR_LOCK_LOST" })
+        assert.ok((await server.admin.keys()).some(({ key, value }) => key === MAIN && value === "somebody else"))
+        await server.admin.remove(MAIN)
+    }
+})
+
+test("a waiter whose lease is revoked queues anew; a holder whose lease is revoked is told, and the waiter follows", async (t) => {
+    const server = await etcd(t)
+    const url = server.url("foo", { ttl: 3 })
+    const child = await holder(t, url)
+    const mutex = await opened(t, url)
+    const waiting = mutex.lock()
+    await pending(mutex, 1)
+    const leaseOf = async (part) => (await server.admin.keys()).find(({ key }) => key.includes(part))?.lease
+    const first = await leaseOf("-queue/")
+    await server.admin.revoke(first)
+    await waitFor(async () => ![ undefined, first ].includes(await leaseOf("-queue/")), { what: "a new place in the queue" })
+    await server.admin.revoke(await leaseOf("-lock"))
+    assert.equal((await child.message("aborted")).code, "ERR_LOCK_LOST")
+    await (await waiting).release()
+})

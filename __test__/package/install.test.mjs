@@ -1,0 +1,142 @@
+// What a user gets: both tarballs installed in an empty folder without a registry.
+import { after, before, describe, it } from "node:test"
+import assert from "node:assert/strict"
+import { execFileSync } from "node:child_process"
+import { createRequire } from "node:module"
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { root } from "../../scripts/cargo.mjs"
+import { npm, pack } from "../../scripts/pack.mjs"
+
+const require = createRequire(import.meta.url)
+const { platformId, platformInWords } = require("../../lib/platform.js")
+const { version } = require("../../package.json")
+const platformPackage = `ipc-mutex-${platformId()}`
+
+const ROUND_TRIP = "const mutex = new Mutex(\"spm:foo\"); await mutex.open(); await mutex.acquire(); await mutex.release(); await mutex.close()"
+
+let folder, tarballs
+
+/** An empty project with `packages` installed from tarballs alone. */
+function project (name, packages) {
+    const path = join(folder, name)
+    mkdirSync(path)
+    writeFileSync(join(path, "package.json"), JSON.stringify({ name, version: "1.0.0", private: true }))
+    npm([ "install", "--offline", "--no-audit", "--no-fund", ...packages ], path)
+    return path
+}
+
+/** Runs `code` in a file of `project`; gives what it printed. */
+function run (project, file, code) {
+    writeFileSync(join(project, file), code)
+    const env = { ...process.env }
+    delete env.IPC_MUTEX_NATIVE
+    return execFileSync(process.execPath, [ file ], { cwd: project, encoding: "utf8", env, stdio: [ "ignore", "pipe", "pipe" ] }).trim()
+}
+
+/** Code that prints what is wrong with loading the package. */
+const PRINT_ERROR = `
+try { require("ipc-mutex"); console.log("{}") }
+catch ({ message, cause }) {
+    const causes = cause?.errors ?? [ cause ]
+    console.log(JSON.stringify({ message, causes: causes.map((error) => error?.message) }))
+}`
+
+before(() => {
+    folder = realpathSync(mkdtempSync(join(tmpdir(), "ipc-mutex-package-")))
+    tarballs = pack(folder)
+})
+
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+describe("both packages in an empty folder", () => {
+    let user
+
+    before(() => {
+        user = project("user", tarballs)
+    })
+
+    it("can be required, and lock", () => {
+        const code = `const Mutex = require("ipc-mutex");
+            (async () => { ${ROUND_TRIP}; console.log(Mutex === Mutex.Mutex, typeof Mutex.MutexError) })()`
+        assert.equal(run(user, "main.cjs", code), "true function")
+    })
+
+    it("can be imported by default and by name, and lock", () => {
+        const code = `import Mutex, { Mutex as named, MutexError } from "ipc-mutex"
+            ${ROUND_TRIP}; console.log(Mutex === named, new MutexError("ERR_X", "x") instanceof Error)`
+        assert.equal(run(user, "main.mjs", code), "true true")
+    })
+
+    it("are one package, whether required or imported", () => {
+        const code = `import { createRequire } from "node:module"; import Mutex, { MutexError } from "ipc-mutex"
+            const required = createRequire(import.meta.url)("ipc-mutex")
+            console.log(required === Mutex, required.MutexError === MutexError)`
+        assert.equal(run(user, "same.mjs", code), "true true")
+    })
+
+    it("use the binary of the platform package", () => {
+        const code = `require("ipc-mutex"); console.log(Object.keys(require.cache).filter((file) => file.endsWith(".node")).join())`
+        assert.equal(run(user, "binary.cjs", code), join(user, "node_modules", platformPackage, `ipc-mutex.${platformId()}.node`))
+    })
+
+    it("resolve in TypeScript for CommonJS and for modules", () => {
+        for (const file of [ "commonjs.cts", "module.mts" ])
+            writeFileSync(join(user, file), readFileSync(join(root, "__test__/types", file)))
+        const { compilerOptions } = JSON.parse(readFileSync(join(root, "__test__/types/tsconfig.json"), "utf8"))
+        compilerOptions.typeRoots = [ join(root, "node_modules/@types") ]
+        // The typings of Node.js are the user's own; here they are the repository's.
+        compilerOptions.paths = { "node:*": [ join(root, "node_modules/@types/node/*") ] }
+        writeFileSync(join(user, "tsconfig.json"), JSON.stringify({ compilerOptions, include: [ "*.cts", "*.mts" ] }))
+        execFileSync(process.execPath, [ join(root, "node_modules/typescript/bin/tsc"), "--project", user ], { stdio: "inherit" })
+    })
+
+    it("refuse to work in different versions", () => {
+        const file = join(user, "node_modules", platformPackage, "package.json")
+        const before = readFileSync(file, "utf8")
+        writeFileSync(file, before.replace(version, "1.9.9"))
+        const { message, causes } = JSON.parse(run(user, "error.cjs", PRINT_ERROR))
+        writeFileSync(file, before)
+        assert.match(message, /no native binary that works here/)
+        assert.match(causes.join("\n"), new RegExp(`${platformPackage} is of version 1\\.9\\.9, but ipc-mutex of version ${version}`))
+    })
+})
+
+describe("the main package alone", () => {
+    it("installs, and says on loading what is missing and how to get it", () => {
+        const { message, causes } = JSON.parse(run(project("alone", tarballs.slice(0, 1)), "error.cjs", PRINT_ERROR))
+        assert.ok(message.includes(`(${platformInWords()})`), message)
+        assert.ok(message.includes(`npm install ${platformPackage}@${version}`), message)
+        assert.match(message, /npm install && npm run build/)
+        assert.equal(causes.length, 2)
+        assert.ok(causes[1].includes(platformPackage), causes[1])
+    })
+
+    it("contains what users load and nothing else", () => {
+        const [ { files } ] = JSON.parse(npm([ "pack", "--dry-run", "--json" ], root))
+        const top = new Set(files.map(({ path }) => path.split("/")[0]))
+        const allowed = [ "package.json", "README.md", "LICENSE", "CHANGELOG.md", "index.js", "index.mjs", "index.d.ts", "index.d.mts",
+            "lib", "bin", "docs", "examples" ]
+        assert.deepEqual([ ...top ].filter((name) => !allowed.includes(name)), [])
+        for (const name of [ "LICENSE", "README.md", "index.js", "index.mjs", "index.d.ts", "index.d.mts", "lib" ])
+            assert.ok(top.has(name), `${name} is missing`)
+    })
+
+    it("names files that exist in its exports and commands", () => {
+        const { exports, bin = {}, main, types } = require("../../package.json")
+        const leaves = (value) => typeof value === "string" ? [ value ] : Object.values(value).flatMap(leaves)
+        for (const path of [ ...leaves(exports), ...leaves(bin), main, types ])
+            assert.ok(readFileSync(join(root, path)).length > 0, path)
+    })
+})
+
+describe("the npm tarball of the platform", () => {
+    it("contains the binary, its manifest and a README, and runs no script at installation", () => {
+        const manifest = JSON.parse(readFileSync(join(root, "npm", platformId(), "package.json"), "utf8"))
+        assert.equal(manifest.scripts, undefined)
+        const [ { files } ] = JSON.parse(npm([ "pack", "--dry-run", "--json" ], join(root, "npm", platformId())))
+        const names = [ "README.md", `ipc-mutex.${platformId()}.node`, "package.json" ]
+        assert.deepEqual(files.map(({ path }) => path).sort(), names)
+    })
+})

@@ -1,0 +1,173 @@
+// What cannot be used is refused at once, with a code, host and port, and without a secret.
+import { test } from "node:test"
+import assert from "node:assert/strict"
+import { createServer } from "node:net"
+import { createServer as createWebServer } from "node:http"
+import { inspect } from "node:util"
+import { userInfo } from "node:os"
+import { watchLeaks } from "../support/leaks.mjs"
+import { returnPort, takePort } from "../support/ports.mjs"
+import { noLeftovers, postgres, pgbouncer } from "../support/servers.mjs"
+import { startProxy } from "../support/proxy.mjs"
+import { Mutex, MutexError, freshId, opened, rejection } from "../conformance/world.mjs"
+
+watchLeaks()
+
+/** The error of `open()`, checked for what is true of all of them. */
+async function refusal (url, { port, secrets = [], within = 6000 } = {}) {
+    const begun = performance.now()
+    const mutex = new Mutex(url)
+    const error = await rejection(mutex.open())
+    assert.ok(performance.now() - begun < within, `refused in time, not after ${performance.now() - begun} ms`)
+    assert.ok(error instanceof MutexError, inspect(error))
+    if (port)
+        assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${port}`))
+    for (const secret of secrets)
+        assert.ok(!`${inspect(error)} ${JSON.stringify(error)} ${inspect(mutex)}`.includes(secret), "a secret shows")
+    return error
+}
+
+test("a server that is not there, or does not answer, is ERR_CONNECT within connect_timeout", async (t) => {
+    const port = await takePort()
+    t.after(() => returnPort(port))
+    assert.equal((await refusal(`rpm+pgsql://u:secret@127.0.0.1:${port}/db/foo`, { port, secrets: [ "secret" ] })).code, "ERR_CONNECT")
+    const silent = createServer(() => {})
+    await new Promise((resolve) => silent.listen(0, "127.0.0.1", resolve))
+    t.after(() => silent.close())
+    silent.unref()
+    const there = silent.address().port
+    const error = await refusal(`rpm+pgsql://u:secret@127.0.0.1:${there}/db/foo?connect_timeout=0.5`, { port: there, within: 3000 })
+    assert.equal(error.code, "ERR_CONNECT")
+})
+
+test("something else than PostgreSQL is ERR_SERVER", async (t) => {
+    const web = createWebServer((request, response) => response.end("hello"))
+    await new Promise((resolve) => web.listen(0, "127.0.0.1", resolve))
+    t.after(() => web.close())
+    const { port } = web.address()
+    assert.equal((await refusal(`rpm+pgsql://127.0.0.1:${port}/foo`, { port })).code, "ERR_SERVER")
+    assert.equal((await refusal(`rpm+pgsql://127.0.0.1:${port}/foo?tls=insecure`, { port })).code, "ERR_SERVER")
+})
+
+for (const auth of [ "scram", "md5", "password" ])
+    test(`the password is sent by ${auth}; a wrong or missing one is ERR_AUTH and is not told`, async (t) => {
+        const server = await postgres(t, { password: "se%cr/et", auth })
+        const mutex = await opened(t, server.url("foo"))
+        await mutex.acquire()
+        await mutex.release()
+        const { port, user } = server
+        const secrets = [ "wrong-word" ]
+        assert.equal((await refusal(`rpm+pgsql://${user}:wrong-word@127.0.0.1:${port}/foo`, { port, secrets })).code, "ERR_AUTH")
+        assert.equal((await refusal(`rpm+pgsql://${user}@127.0.0.1:${port}/foo`, { port })).code, "ERR_AUTH")
+    })
+
+test("without a user in the URL it is PGUSER, with PGPASSWORD, and then the user of the process", async (t) => {
+    const server = await postgres(t, { password: true })
+    t.after(() => {
+        delete process.env.PGUSER
+        delete process.env.PGPASSWORD
+    })
+    const url = `rpm+pgsql://127.0.0.1:${server.port}/foo`
+    process.env.PGPASSWORD = server.password
+    const error = await refusal(url, { port: server.port, secrets: [ server.password ] })
+    assert.equal(error.code, "ERR_AUTH")
+    assert.match(inspect(error.cause), new RegExp(`"${userInfo().username}"`))
+    process.env.PGUSER = server.user
+    await (await opened(t, url)).close()
+})
+
+test("an unknown database is ERR_SERVER, a database that may not be entered ERR_AUTH", async (t) => {
+    const server = await postgres(t, { password: true, database: "closed" })
+    const { port, user, password } = server
+    const url = (database) => `rpm+pgsql://${user}:${password}@127.0.0.1:${port}/${database}/foo`
+    const unknown = await refusal(url("nowhere"), { port, secrets: [ password ] })
+    assert.equal(unknown.code, "ERR_SERVER")
+    assert.match(inspect(unknown.cause), /nowhere/)
+    await server.admin.query("REVOKE CONNECT ON DATABASE closed FROM PUBLIC")
+    assert.equal((await refusal(url("closed"), { port, secrets: [ password ] })).code, "ERR_AUTH")
+})
+
+test("too many connections is ERR_CONNECT, and passes", async (t) => {
+    const server = await postgres(t, { password: true })
+    await server.admin.query(`ALTER ROLE ${server.user} CONNECTION LIMIT 0`)
+    assert.equal((await refusal(server.url("foo"), { port: server.port })).code, "ERR_CONNECT")
+    await server.admin.query(`ALTER ROLE ${server.user} CONNECTION LIMIT 1`)
+    const holder = await opened(t, server.url("foo"))
+    await holder.acquire()
+    const waiting = await opened(t, server.url("foo"))
+    const granted = waiting.acquire()
+    await holder.release()
+    await granted
+})
+
+test("a read-only replica is ERR_SERVER", async (t) => {
+    const server = await postgres(t, { password: true, standby: true })
+    const error = await refusal(server.url("foo"), { port: server.port })
+    assert.equal(error.code, "ERR_SERVER")
+    assert.match(error.message, /replica/)
+})
+
+test("TLS verifies the server: its CA, its dates and its name; a server without TLS is refused", async (t) => {
+    const server = await postgres(t, { password: true, tls: true })
+    const mutex = await opened(t, server.url("foo"))
+    const other = await opened(t, server.url("foo"))
+    await mutex.acquire()
+    // A cancelled wait sends its cancel request over TLS as well.
+    assert.equal((await rejection(other.acquire({ timeout: 200 }))).code, "ERR_TIMEOUT")
+    assert.deepEqual((await mutex.query()).pending, [])
+    await mutex.release()
+    const { port } = server
+    const unknown = await refusal(server.url("foo", { ca: server.tlsFiles.unknownCa }), { port, secrets: [ server.password ] })
+    assert.equal(unknown.code, "ERR_TLS")
+    assert.equal((await refusal(server.url("foo", { ca: undefined }), { port })).code, "ERR_TLS")
+    await (await opened(t, server.url("foo", { ca: undefined, tls: "insecure" }))).close()
+    for (const tls of [ "expired", "wrong-name" ]) {
+        const bad = await postgres(t, { password: true, tls })
+        assert.equal((await refusal(bad.url("foo"), { port: bad.port })).code, "ERR_TLS", tls)
+    }
+    const plain = await postgres(t, { password: true })
+    assert.equal((await refusal(plain.url("foo", { tls: "insecure" }), { port: plain.port })).code, "ERR_TLS")
+})
+
+test("a server that wants a client certificate gets it, and refuses who has none", async (t) => {
+    const server = await postgres(t, { password: true, tls: true, clientCert: true })
+    await (await opened(t, server.url("foo"))).close()
+    const error = await refusal(server.url("foo", { crt: undefined, key: undefined }), { port: server.port })
+    assert.ok([ "ERR_TLS", "ERR_AUTH" ].includes(error.code), error.code)
+})
+
+test("a PgBouncer that shares sessions is refused, one that does not is used", async (t) => {
+    const server = await postgres(t)
+    for (const mode of [ "transaction", "statement" ]) {
+        const pooler = await pgbouncer(t, server, { mode })
+        for (let again = 0; again < 3; again++) {
+            const error = await refusal(pooler.url(freshId()), { port: pooler.port })
+            assert.equal(error.code, "ERR_SERVER")
+            assert.match(error.message, /pooler/)
+        }
+    }
+    const pooler = await pgbouncer(t, server, { mode: "session" })
+    const url = pooler.url("foo")
+    const [ a, b ] = [ await opened(t, url), await opened(t, server.url("foo")) ]
+    await a.acquire()
+    assert.equal(await b.tryAcquire(), false)
+    await a.release()
+    assert.equal(await b.tryAcquire(), true)
+    await b.release()
+})
+
+test("a role's own time limits do not end waits or holds", async (t) => {
+    const server = await postgres(t, { password: true })
+    for (const limit of [ "statement_timeout", "lock_timeout", "idle_session_timeout" ])
+        await server.admin.query(`ALTER ROLE ${server.user} SET ${limit} = 100`)
+    const proxy = await startProxy(server, t) // another port: clients of their own
+    const [ a, b ] = [ await opened(t, server.url("foo")), await opened(t, server.url("foo", {}, proxy.port)) ]
+    const lock = await a.lock()
+    const error = await rejection(b.acquire({ timeout: 500 }))
+    assert.equal(error.code, "ERR_TIMEOUT")
+    assert.equal(lock.signal.aborted, false)
+    await lock.release()
+    await a.close()
+    await b.close()
+    await noLeftovers(server)
+})

@@ -1,0 +1,172 @@
+// Errors of Redis servers: each with its code, host and port, in time, and without secrets.
+import assert from "node:assert/strict"
+import { createServer } from "node:net"
+import { createServer as createWeb } from "node:http"
+import { inspect } from "node:util"
+import { test } from "node:test"
+import { Mutex } from "../../index.mjs"
+import { watchLeaks } from "../support/leaks.mjs"
+import { redis, tlsFiles } from "../support/servers.mjs"
+
+watchLeaks()
+
+/** Opens and takes the lock of `url`, which must fail with `code`, naming `port` and telling nothing of `secrets`. */
+async function fails (url, code, port, secrets = []) {
+    const mutex = new Mutex(url)
+    const start = performance.now()
+    let error
+    try {
+        await mutex.open()
+        await mutex.lock({ timeout: 20_000 })
+        assert.fail("no error")
+    }
+    catch (caught) {
+        error = caught
+    }
+    finally {
+        await mutex.close().catch(() => {})
+    }
+    const shown = `${inspect(error, { depth: 9 })} ${error.stack} ${JSON.stringify(error)} ${error.message} ${error.cause?.message ?? error.cause}`
+    assert.equal(error.code, code, shown)
+    assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${port}`))
+    for (const secret of secrets)
+        assert.ok(!shown.includes(secret), shown)
+    assert.ok(performance.now() - start < 7000)
+    return error
+}
+
+async function listening (t, server) {
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
+    const sockets = new Set()
+    server.on("connection", (socket) => sockets.add(socket))
+    t.after(() => new Promise((resolve) => {
+        server.close(resolve)
+        for (const socket of sockets)
+            socket.destroy()
+    }))
+    return server.address().port
+}
+
+test("nobody listens there", async (t) => {
+    const server = await redis(t)
+    await server.stop()
+    const error = await fails(server.url("foo"), "ERR_CONNECT", server.port)
+    assert.ok(error.cause)
+})
+
+test("somebody listens there and says nothing", async (t) => {
+    const port = await listening(t, createServer(() => {}))
+    await fails(`rpm+redis://x:silent-secret@127.0.0.1:${port}/foo?connect_timeout=0.5`, "ERR_CONNECT", port, [ "silent-secret" ])
+})
+
+test("what listens there is a web server", async (t) => {
+    const port = await listening(t, createWeb((_, response) => response.end("hello")))
+    await fails(`rpm+redis://x:web-secret@127.0.0.1:${port}/foo`, "ERR_SERVER", port, [ "web-secret" ])
+})
+
+test("no password, a wrong password, a wrong user, and the right one", async (t) => {
+    const server = await redis(t, { password: "right-secret" })
+    await fails(server.url("foo", {}, { password: undefined, user: undefined }), "ERR_AUTH", server.port)
+    await fails(server.url("foo", {}, { password: "wrong-secret" }), "ERR_AUTH", server.port, [ "wrong-secret" ])
+    await fails(server.url("foo", { user: "nobody" }), "ERR_AUTH", server.port, [ "right-secret" ])
+    const mutex = new Mutex(server.url("foo"))
+    await mutex.open()
+    await (await mutex.lock()).release()
+    await mutex.close()
+})
+
+test("an ACL user is named by the option user, and lacks what it was not given", async (t) => {
+    const server = await redis(t, { user: "alice", password: "right-secret" })
+    const mutex = new Mutex(server.url("foo"))
+    await mutex.open()
+    await (await mutex.lock()).release()
+    await mutex.close()
+    await server.admin.command("ACL", "SETUSER", "bob", "on", ">bob-secret", "~foo/*", "+@all", "-@scripting")
+    await fails(server.url("foo", { user: "bob" }, { password: "bob-secret" }), "ERR_AUTH", server.port, [ "bob-secret" ])
+})
+
+test("an ACL user with the documented rights can do everything", async (t) => {
+    const server = await redis(t)
+    await server.admin.command("ACL", "SETUSER", "lock", "on", ">lock-secret", "~*lock.IPC-Mutex-rpm*", "&IPC-Mutex-rpm:*",
+        "+hello", "+auth", "+client|setname", "+select", "+ping", "+eval", "+evalsha", "+subscribe", "+publish", "+pubsub|numsub",
+        "+time", "+get", "+set", "+del", "+exists", "+pttl", "+pexpire", "+zadd", "+zrem", "+zscore", "+zrange", "+zrevrange",
+        "+zrangebyscore", "+hget", "+hset", "+hdel")
+    const url = server.url("foo", { user: "lock" }, { user: "x", password: "lock-secret" })
+    const other = server.url("foo")
+    const [ a, b ] = [ new Mutex(url), new Mutex(other) ]
+    await a.open()
+    await b.open()
+    const reader = await a.lock({ shared: true })
+    const waiting = b.lock()
+    while ((await a.query()).pending.length === 0) ;
+    await reader.release()
+    const back = a.lock()
+    while ((await a.query()).pending.length === 0) ;
+    await (await waiting).release()
+    await (await back).release()
+    await a.close()
+    await b.close()
+})
+
+test("a database that is there, and one that is not", async (t) => {
+    const server = await redis(t)
+    const mutex = new Mutex(server.url("foo", { db: 3 }))
+    await mutex.open()
+    await mutex.acquire()
+    assert.deepEqual((await server.admin.keys()).map(({ db }) => db), [ 3 ])
+    await mutex.release()
+    await mutex.close()
+    await fails(server.url("foo", { db: 99 }), "ERR_SERVER", server.port)
+})
+
+test("a read-only replica", async (t) => {
+    const server = await redis(t, { config: [ "replicaof 127.0.0.1 1" ] })
+    assert.match((await fails(server.url("foo"), "ERR_SERVER", server.port)).message, /replica/)
+})
+
+test("a server that is out of memory refuses new locks, and still lets go of old ones", async (t) => {
+    const server = await redis(t)
+    const mutex = new Mutex(server.url("foo"))
+    await mutex.open()
+    const lock = await mutex.lock()
+    await server.admin.command("CONFIG", "SET", "maxmemory", "1")
+    assert.match((await fails(server.url("bar"), "ERR_SERVER", server.port)).message, /memory/)
+    await lock.release()
+    await mutex.close()
+})
+
+test("a server that cannot write its disk", async (t) => {
+    const server = await redis(t)
+    await server.admin.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    await fails(server.url("foo"), "ERR_SERVER", server.port)
+})
+
+test("TLS: verified against ca; an unknown CA, an expired certificate, a wrong name and a missing file are told apart", async (t) => {
+    const server = await redis(t, { tls: true, password: true })
+    const mutex = new Mutex(server.url("foo"))
+    await mutex.open()
+    await (await mutex.lock()).release()
+    await mutex.close()
+    const refused = async (of, params, pattern) => assert.match((await fails(of.url("foo", params), "ERR_TLS", of.port, [ of.password ])).message, pattern)
+    await refused(server, { ca: tlsFiles.unknownCa }, /unknown CA/)
+    await refused(await redis(t, { tls: "expired", password: true }), {}, /expired/)
+    await refused(await redis(t, { tls: "wrong-name", password: true }), {}, /another host name/)
+    const lax = new Mutex(server.url("foo", { tls: "insecure", ca: undefined }))
+    await lax.open()
+    await lax.close()
+    const broken = new Mutex(server.url("foo", { ca: "/nowhere/ca.pem" }))
+    await assert.rejects(broken.open(), (error) => error.code === "ERR_TLS" && error.message.includes("/nowhere/ca.pem"))
+    const plain = await redis(t)
+    // Redis waits for the end of what it takes for a command, which looks like a dead network
+    const silent = await fails(`${plain.url("foo")}?tls=true&ca=${encodeURIComponent(tlsFiles.ca)}&connect_timeout=1`, "ERR_CONNECT", plain.port)
+    assert.match(silent.message, /TLS/)
+})
+
+test("TLS: a server that wants a client certificate gets it", async (t) => {
+    const server = await redis(t, { tls: true, clientCert: true })
+    const mutex = new Mutex(server.url("foo"))
+    await mutex.open()
+    await (await mutex.lock()).release()
+    await mutex.close()
+    await fails(server.url("foo", { crt: undefined, key: undefined }), "ERR_TLS", server.port)
+})

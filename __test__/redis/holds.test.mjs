@@ -1,0 +1,96 @@
+// Holds on Redis: what keeps them, what ends them, and who is told.
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import { testHolds, testRestart } from "../servers/holds.mjs"
+import { contender, ended, freed, holder, opened, pending } from "../support/contenders.mjs"
+import { watchLeaks } from "../support/leaks.mjs"
+import { noLeftovers, redis } from "../support/servers.mjs"
+import { waitFor } from "../support/waiting.mjs"
+
+watchLeaks()
+
+testHolds(redis, 1)
+testRestart((t) => redis(t, { persistent: true, config: [ "appendfsync always" ] }))
+
+test("readers of a killed process are cleaned up like any holder", async (t) => {
+    const server = await redis(t)
+    const url = server.url("foo", { ttl: 2 })
+    const child = await holder(t, url, { shared: true })
+    const mutex = await opened(t, url)
+    const reader = await mutex.lock({ shared: true })
+    const waiting = mutex.lock()
+    await pending(mutex, 1)
+    await child.kill("SIGKILL")
+    await reader.release()
+    const lock = await waiting
+    assert.equal((await mutex.query()).held.length, 1)
+    await lock.release()
+    await mutex.close()
+    await noLeftovers(server)
+})
+
+test("a killed waiter is skipped", async (t) => {
+    const server = await redis(t)
+    const url = server.url("foo")
+    const mutex = await opened(t, url)
+    const lock = await mutex.lock()
+    const dead = await contender(t, url)
+    await dead.send({ do: "lock" })
+    await pending(mutex, 1)
+    const [ place ] = await server.admin.command("HVALS", "{foo/lock.IPC-Mutex-rpm}:info")
+    const [ instance ] = /\b[0-9a-f]{32}\b/.exec(place)
+    const alive = await contender(t, url)
+    await alive.send({ do: "lock" })
+    await pending(mutex, 2)
+    await dead.kill("SIGKILL")
+    await waitFor(async () => (await server.admin.command("PUBSUB", "CHANNELS", `*${instance}*`)).length === 0, { what: "the server to notice" })
+    const start = performance.now()
+    await lock.release()
+    await alive.message("held")
+    assert.ok(performance.now() - start < 1000, "without waiting for the dead one's time to run out")
+    await freed(alive)
+    await ended(alive)
+    await mutex.close()
+    await noLeftovers(server, { timeout: 15_000 }) // the dead waiter's place runs out by itself
+})
+
+test("a holder is told when its key is deleted, and does not free what others took since", async (t) => {
+    const server = await redis(t)
+    const mutex = await opened(t, server.url("foo", { ttl: 3 }))
+    const lock = await mutex.lock()
+    await server.admin.command("DEL", "foo/lock.IPC-Mutex-rpm")
+    await server.admin.command("SET", "foo/lock.IPC-Mutex-rpm", "1700000000000", "PX", 60_000)
+    await waitFor(() => lock.signal.aborted)
+    assert.equal(lock.signal.reason.code, "ERR_LOCK_LOST")
+    await assert.rejects(lock.release(), { code: "ERR_LOCK_LOST" })
+    assert.equal(await server.admin.command("GET", "foo/lock.IPC-Mutex-rpm"), "1700000000000")
+})
+
+test("a server that restarts without its data is noticed by the holder within a second, and a waiter goes on waiting", async (t) => {
+    const server = await redis(t)
+    const url = server.url("foo")
+    const mutex = await opened(t, url)
+    const lock = await mutex.lock()
+    const child = await contender(t, url)
+    await child.send({ do: "lock" })
+    await pending(mutex, 1)
+    await server.kill()
+    await server.start()
+    const back = performance.now()
+    await waitFor(() => lock.signal.aborted)
+    assert.ok(performance.now() - back < 2000)
+    assert.equal(lock.signal.reason.code, "ERR_LOCK_LOST")
+    const { token } = await child.message("held")
+    assert.ok(token > lock.token, "tokens grow though the counter is gone")
+    await freed(child)
+})
+
+test("max_hold ends a hold as lost", async (t) => {
+    const server = await redis(t)
+    const mutex = await opened(t, server.url("foo", { max_hold: 0.3 }))
+    const lock = await mutex.lock()
+    await waitFor(() => lock.signal.aborted)
+    assert.equal(lock.signal.reason.code, "ERR_LOCK_LOST")
+    const next = await mutex.lock()
+    await next.release()
+})

@@ -1,0 +1,92 @@
+// Old processes (1.1.2) and new ones on one lock of a server; each server calls this with what is its own.
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import { contender, opened, pending } from "../support/contenders.mjs"
+import { History, check } from "../support/history.mjs"
+import { legacy } from "../support/legacy.mjs"
+import { noLeftovers } from "../support/servers.mjs"
+import { waitFor } from "../support/waiting.mjs"
+
+/**
+ * @param {(t: object) => Promise<object>} start one of support/servers.mjs
+ * @param {object} [server] `seesSince`: whether the server tells since when an old process holds
+ */
+export function testLegacy (start, { seesSince = false } = {}) {
+    test("an old process stays out while a new one holds, exclusive or shared, and gets in afterwards", async (t) => {
+        const server = await start(t)
+        const mutex = await opened(t, server.url("foo"))
+        const other = legacy(server)
+        for (const shared of [ false, true ]) {
+            const lock = await mutex.lock({ shared })
+            assert.equal(await other.tryAcquire("foo"), false)
+            await lock.release()
+            assert.equal(await other.tryAcquire("foo"), true)
+            await other.release("foo")
+        }
+        await other.close()
+    })
+
+    test("a new process stays out while an old one holds, sees it as an unknown holder, and follows it soon", async (t) => {
+        const server = await start(t)
+        const mutex = await opened(t, server.url("foo"))
+        const other = legacy(server)
+        await other.acquire("foo")
+        assert.equal(await mutex.tryAcquire(), false)
+        assert.equal(await mutex.tryAcquire({ shared: true }), false)
+        const [ { since, ...info }, ...more ] = (await mutex.query()).held
+        assert.deepEqual([ info, ...more ], [ { mode: "exclusive" } ])
+        if (seesSince)
+            assert.ok(Math.abs(since - Date.now()) < 10_000)
+        else
+            assert.equal(since, undefined)
+        const waiting = mutex.lock()
+        await pending(mutex, 1)
+        await other.release("foo")
+        const freed = performance.now()
+        await (await waiting).release()
+        assert.ok(performance.now() - freed < 500)
+        await other.close()
+    })
+}
+
+/**
+ * @param {(t: object) => Promise<object>} start one of support/servers.mjs
+ * @param {object} server `rounds`: how many turns each old process shall have; `left`: what may be left behind, see noLeftovers
+ */
+export function testLegacyCrowd (start, { rounds, left }) {
+    test("old and new processes in a crowd are never inside together, and all make progress", async (t) => {
+        const server = await start(t)
+        const url = server.url("foo")
+        const children = await Promise.all(Array.from({ length: 3 }, () => contender(t, url, "loop")))
+        let stopped = false
+        const history = new History()
+        const turns = [ 0, 0 ]
+        const others = turns.map(async (_, index) => {
+            const other = legacy(server)
+            const owner = `old${index}`
+            while (!stopped) {
+                history.ask("foo", owner)
+                await other.acquire("foo")
+                history.grant("foo", owner)
+                turns[index]++
+                history.release("foo", owner)
+                await other.release("foo")
+            }
+            await other.close()
+        })
+        await waitFor(() => turns.every((count) => count >= rounds), { timeout: 60_000, what: `${rounds} turns of each old process` })
+        stopped = true
+        await Promise.all(others)
+        const histories = [ history ]
+        for (const child of children) {
+            await child.send("stop")
+            histories.push(History.from((await child.message("history")).history))
+            await child.success()
+        }
+        const { grants } = check(histories, { order: "none" })
+        assert.ok(histories.every((each) => each.length >= 3 * rounds), `each of the ${histories.length} takes part in ${grants} grants`)
+        for (const own of histories.slice(1))
+            check(own, { order: "none", tokens: true })
+        await noLeftovers(server, { connections: false, ignore: left })
+    })
+}

@@ -1,0 +1,119 @@
+// A private Consul: one server that keeps its data, unlike Consul's own development mode.
+import { rm, writeFile } from "node:fs/promises"
+import { randomUUID } from "node:crypto"
+import { join } from "node:path"
+import { ensureServers } from "../install.mjs"
+import { exchange, json } from "../clients/http.mjs"
+import { Daemon } from "./daemon.mjs"
+import { Server, serverCertificate, tlsFiles } from "./server.mjs"
+
+const NODE = "test"
+
+class ConsulServer extends Server {
+    async prepare () {
+        const { consul } = await ensureServers([ "consul" ])
+        const { tls, clientCert, config = {} } = this.options
+        const acl = this.options.acl ?? this.password !== undefined
+        if (acl && !/^[0-9a-f-]{36}$/.test(this.password ?? ""))
+            this.password = randomUUID() // Consul takes no other tokens
+        this.port = await this.takePort()
+        const [ server, serf ] = [ await this.takePort(), await this.takePort() ]
+        const socket = join(this.folder, "s")
+        const master = randomUUID()
+        const settings = {
+            node_name: NODE, server: true, bootstrap: true, data_dir: join(this.folder, "data"),
+            bind_addr: "127.0.0.1", client_addr: "127.0.0.1",
+            addresses: { http: tls ? `unix://${socket}` : `127.0.0.1 unix://${socket}` },
+            ports: { http: tls ? 1 : this.port, https: tls ? this.port : -1, dns: -1, grpc: -1, server, serf_lan: serf, serf_wan: -1 },
+            performance: { raft_multiplier: 1 }, disable_update_check: true, disable_host_node_id: true, log_level: "warn",
+            leave_on_terminate: false, skip_leave_on_interrupt: true
+        }
+        if (acl)
+            settings.acl = { enabled: true, default_policy: "deny", tokens: { master, agent: master } }
+        if (tls) {
+            const { crt, key } = serverCertificate(tls)
+            Object.assign(settings, { ca_file: tlsFiles.ca, cert_file: crt, key_file: key, verify_incoming_https: clientCert === true })
+        }
+        const file = join(this.folder, "consul.json")
+        await writeFile(file, JSON.stringify({ ...settings, ...config }))
+        this.acl = acl
+        this.daemons = [ new Daemon({
+            command: consul, args: [ "agent", "-config-file", file ], folder: this.folder, log: join(this.folder, "log")
+        }) ]
+        this.admin = new ConsulAdmin({ socketPath: socket }, acl ? master : undefined)
+    }
+
+    /** It can hold locks when it leads itself and has registered itself with its own health check. */
+    async answers () {
+        const checks = await this.admin.call("GET", `/v1/health/node/${NODE}`)
+        if (!checks.some((check) => check.CheckID === "serfHealth" && check.Status === "passing"))
+            return false
+        const probe = (await this.admin.call("PUT", "/v1/session/create", { Name: "support" })).ID
+        await this.admin.destroy(probe)
+        return true
+    }
+
+    async populate () {
+        if (!this.acl)
+            return
+        const Rules = "key_prefix \"\" { policy = \"write\" } session_prefix \"\" { policy = \"write\" }"
+        await this.admin.call("PUT", "/v1/acl/policy", { Name: "locks", Rules })
+        await this.admin.call("PUT", "/v1/acl/token", { SecretID: this.password, Policies: [ { Name: "locks" } ] })
+    }
+
+    async wipe () {
+        await rm(join(this.folder, "data"), { recursive: true, force: true })
+    }
+}
+
+class ConsulAdmin {
+    #target
+    #token
+
+    constructor (target, token) {
+        this.#target = target
+        this.#token = token
+    }
+
+    /** One call of the HTTP API, JSON both ways: `call("GET", "/v1/session/list")`. */
+    call (method, path, body) {
+        return json(this.#target, method, path, { body, headers: this.#headers() })
+    }
+
+    #headers () {
+        return this.#token === undefined ? {} : { "x-consul-token": this.#token }
+    }
+
+    /** All keys: `{ key, value, session, modifyIndex, lockIndex }`. */
+    async keys () {
+        const reply = await exchange(this.#target, "GET", "/v1/kv/?recurse", { headers: this.#headers() })
+        if (reply.status === 404)
+            return []
+        if (reply.status !== 200)
+            throw new Error(`${reply.status} ${reply.body}`)
+        return JSON.parse(reply.body).map((entry) => ({
+            key: entry.Key, value: entry.Value === null ? "" : Buffer.from(entry.Value, "base64").toString(),
+            session: entry.Session, modifyIndex: entry.ModifyIndex, lockIndex: entry.LockIndex
+        }))
+    }
+
+    /** All sessions, as Consul describes them: `{ ID, Name, Node, Behavior, TTL, LockDelay, ... }`. */
+    async sessions () {
+        return await this.call("GET", "/v1/session/list")
+    }
+
+    async destroy (session) { await this.call("PUT", `/v1/session/destroy/${session}`) }
+    async remove (key) { await this.call("DELETE", `/v1/kv/${key}`) }
+
+    async traces () {
+        const keys = (await this.keys()).map(({ key, session }) => `key ${key}${session ? ` of session ${session}` : ""}`)
+        return [ ...keys, ...(await this.sessions()).map(({ ID, Name }) => `session ${ID} ${Name}`) ]
+    }
+
+    disconnect () {}
+}
+
+/** See servers.mjs. */
+export function startConsul (options = {}) {
+    return new ConsulServer("consul", options).open()
+}

@@ -1,0 +1,56 @@
+// The typings as an ECMAScript module sees them.
+import Mutex, { Mutex as NamedMutex, MutexError } from "ipc-mutex"
+import type { AcquireOptions, Lock, LockInfo, MutexOptions } from "ipc-mutex"
+
+const options: MutexOptions = { label: "nightly" }
+const mutex: Mutex = new Mutex("spm:foo", options)
+const same: NamedMutex = mutex
+const id: string = same.id
+
+const acquire: AcquireOptions = { shared: true, timeout: 100 }
+const done: void = await mutex.acquire(acquire)
+const got: boolean = await mutex.tryAcquire({ shared: false })
+
+const lock: Lock = await mutex.lock()
+const signal: AbortSignal = lock.signal
+const released: void = await lock.release()
+
+const answer: number = await mutex.withLock((held) => Number(held.token))
+const text: string = await mutex.withLock({ timeout: 10 }, async (held: Lock) => held.id)
+
+const { held, pending } = await mutex.query()
+const first: LockInfo | undefined = held[0] ?? pending[0]
+const since: Date | undefined = first?.since
+const token: bigint | undefined = first?.token
+
+mutex.on("lost", (error, hold) => {
+    const known: MutexError = error
+    const mode: "exclusive" | "shared" = hold.mode
+    void [ known, mode ]
+})
+mutex.once("acquire", ({ token: granted }) => void (granted satisfies bigint | undefined))
+mutex.on("reconnect", () => undefined).off("release", () => undefined)
+// @ts-expect-error: there is no such event
+mutex.on("loss", () => undefined)
+
+{
+    await using scoped = await mutex.lock()
+    await using whole = mutex
+    void scoped
+    void whole
+}
+
+const error: Error = new MutexError("ERR_TIMEOUT", "too late")
+
+// @ts-expect-error: there is no such code
+new MutexError("ERR_TIME", "too late")
+// @ts-expect-error: try does not wait
+await mutex.tryAcquire({ timeout: 5 })
+// @ts-expect-error: the wait is counted in milliseconds
+await mutex.acquire({ timeout: "1s" })
+// @ts-expect-error: a token is only read
+lock.token = 1n
+// @ts-expect-error: a function is needed
+await mutex.withLock({ timeout: 1 })
+
+void [ id, done, got, signal, released, answer, text, since, token, error ]
