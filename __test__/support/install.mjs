@@ -1,5 +1,6 @@
 // Finds the servers that the tests start, and installs what is missing: from Debian's packages, as root. What they install
-// is never started by the system. Off by IPC_MUTEX_TEST_INSTALL=never.
+// is never started by the system. Off by IPC_MUTEX_TEST_INSTALL=never. Folders in IPC_MUTEX_TEST_PATH come before all
+// others, so that the tests run against another version of a server.
 //
 //     node __test__/support/install.mjs [redis postgres etcd consul pgbouncer]
 import { accessSync, constants, readdirSync, realpathSync, statSync } from "node:fs"
@@ -11,7 +12,7 @@ const self = fileURLToPath(import.meta.url)
 
 /** What there is, the programs it has, and how Debian calls it. */
 const SOFTWARE = {
-    redis: { packages: [ "redis-server" ], find: () => need({ redis: inPath("redis-server") ?? inPath("valkey-server") }) },
+    redis: { packages: [ "redis-server" ], find: findRedis },
     postgres: { packages: [ "postgresql" ], find: findPostgres },
     etcd: { packages: [ "etcd-server", "etcd-client" ], find: () => need({ etcd: inPath("etcd"), etcdctl: inPath("etcdctl") }) },
     consul: { unpack: unpackConsul, find: () => need({ consul: inPath("consul") ?? executable(join(cacheFolder(), "consul")) }) },
@@ -71,8 +72,19 @@ function command (names) {
 
 function inPath (name) {
     // administrators' programs are not in everybody's path
-    const folders = [ ...(process.env.PATH ?? "").split(delimiter), "/usr/sbin" ]
-    return folders.filter(Boolean).map((folder) => executable(join(folder, name))).find(Boolean)
+    return inFolders([ ...preferredFolders(), ...foldersIn(process.env.PATH), "/usr/sbin" ], name)
+}
+
+function preferredFolders () {
+    return foldersIn(process.env.IPC_MUTEX_TEST_PATH)
+}
+
+function foldersIn (path) {
+    return (path ?? "").split(delimiter).filter(Boolean)
+}
+
+function inFolders (folders, name) {
+    return folders.map((folder) => executable(join(folder, name))).find(Boolean)
 }
 
 function executable (path) {
@@ -89,7 +101,14 @@ function need (programs) {
     return Object.values(programs).every(Boolean) ? programs : undefined
 }
 
-/** The newest version that Debian's layout has, else the one whose initdb is in the path. */
+/** Redis, else Valkey. */
+function findRedis () {
+    const names = [ "redis-server", "valkey-server" ]
+    const preferred = names.map((name) => inFolders(preferredFolders(), name))
+    return need({ redis: [ ...preferred, ...names.map(inPath) ].find(Boolean) })
+}
+
+/** The preferred one, else the newest version that Debian's layout has, else the one whose initdb is in the path. */
 function findPostgres () {
     const root = "/usr/lib/postgresql"
     let versions = []
@@ -98,7 +117,7 @@ function findPostgres () {
     }
     catch { /* not Debian's layout */ }
     const initdb = inPath("initdb")
-    const folders = [ ...versions.map((version) => join(root, version, "bin")), ...(initdb ? [ dirname(realpathSync(initdb)) ] : []) ]
+    const folders = [ ...preferredFolders(), ...versions.map((version) => join(root, version, "bin")), ...(initdb ? [ dirname(realpathSync(initdb)) ] : []) ]
     return folders.map((folder) => need({ postgres: executable(join(folder, "postgres")), initdb: executable(join(folder, "initdb")) })).find(Boolean)
 }
 

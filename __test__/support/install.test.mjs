@@ -87,3 +87,15 @@ test("an installation that fails is an error with the command and apt-get's own 
     if (root)
         assert.match(stderr, /no such package/)
 })
+
+test("programs in IPC_MUTEX_TEST_PATH come before all others", async (t) => {
+    const preferred = mkdtempSync(join(tmpdir(), "imt-preferred-"))
+    t.after(() => rmSync(preferred, { recursive: true }))
+    const programs = [ "valkey-server", "postgres", "initdb" ].map((name) => join(preferred, name))
+    for (const path of programs)
+        writeFileSync(path, "#!/bin/sh\n", { mode: 0o755 })
+    const { start } = run(t, [ "redis", "postgres" ], { env: { PATH: process.env.PATH, IPC_MUTEX_TEST_PATH: preferred } })
+    const { code, stdout } = await start()
+    assert.equal(code, 0)
+    assert.deepEqual(stdout.match(/\/\S+/g), programs)
+})
