@@ -57,7 +57,7 @@ impl Peer {
             _ => {}
         }
         let detail = error.detail().unwrap_or("").to_ascii_lowercase();
-        match error.code().unwrap_or("") {
+        match code(error) {
             "WRONGPASS" => self.error(Kind::Auth, "user or password refused"),
             "NOAUTH" => self.error(Kind::Auth, "a password is required"),
             "NOPERM" => self.error(Kind::Auth, "the user lacks a permission"),
@@ -71,6 +71,9 @@ impl Peer {
             "NOREPLICAS" => self.error(Kind::Server, "the server lacks replicas to write to"),
             "MOVED" | "ASK" | "CROSSSLOT" => {
                 self.error(Kind::Server, "the lock's slot is on another node of the Redis Cluster")
+            }
+            _ if detail.contains("the user executing the script can't") => {
+                self.error(Kind::Auth, "the user lacks a permission")
             }
             _ if detail.contains("max number of clients") => {
                 self.error(Kind::Connect, "the server has no connection left")
@@ -91,5 +94,65 @@ impl Peer {
             Some(password) => password.mask(text),
             None => text.to_owned(),
         }
+    }
+}
+
+/// The first word of the server's answer. Redis before 7 hides the error of a command inside a script in its own:
+/// `ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -OOM command not allowed …`.
+fn code(error: &RedisError) -> &str {
+    let detail = error.detail().unwrap_or("");
+    let inner = detail
+        .strip_prefix("Error running script")
+        .and_then(|text| text.rsplit_once(": -"))
+        .and_then(|(_, answer)| answer.split_ascii_whitespace().next());
+    inner.or(error.code()).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::url::{self, Target};
+    use redis::{Value, parse_redis_value};
+
+    fn explained(answer: &str) -> (Kind, String) {
+        let Target::Remote(remote) = url::parse("rpm+redis://[::1]:7/x").unwrap().target else {
+            unreachable!();
+        };
+        let Ok(Value::ServerError(refusal)) = parse_redis_value(format!("-{answer}\r\n").as_bytes()) else {
+            panic!("{answer} is no error");
+        };
+        let error = Peer::new(&remote.server).explain(&refusal.into());
+        (error.kind, error.message)
+    }
+
+    #[test]
+    fn a_refusal_inside_a_script_is_told_by_all_versions() {
+        let wrapped = "ERR Error running script (call to f_ff96): @user_script:1: @user_script: 1: ";
+        for (answer, kind, words) in [
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                Kind::Server,
+                "out of memory",
+            ),
+            (
+                "READONLY You can't write against a read only replica.",
+                Kind::Server,
+                "read-only replica",
+            ),
+            (
+                "NOREPLICAS Not enough good replicas to write.",
+                Kind::Server,
+                "lacks replicas",
+            ),
+            ("CLUSTERDOWN The cluster is down", Kind::Connect, "not ready"),
+        ] {
+            for text in [answer.to_owned(), format!("{wrapped}-{answer}")] {
+                let (found, message) = explained(&text);
+                assert_eq!(found, kind, "{text}");
+                assert!(message.contains(words), "{text}: {message}");
+            }
+        }
+        let denied = "The user executing the script can't run this command or subcommand";
+        assert_eq!(explained(&format!("{wrapped}{denied}")).0, Kind::Auth);
     }
 }
