@@ -33,6 +33,7 @@ class Proxy {
     #server
     #links = new Set()
     #settings = { ...SETTINGS }
+    #frozen = false
     #closed = false
 
     constructor (target) {
@@ -82,6 +83,13 @@ class Proxy {
         this.#change({ delay: milliseconds })
     }
 
+    /** Nothing passes for now, either way, but nothing is lost: `pass()` delivers it. New connections are accepted, and wait. */
+    freeze () {
+        this.#frozen = true
+        for (const link of this.#links)
+            link.freeze()
+    }
+
     /** New connections are refused (the port is closed); those that are open stay. */
     async refuse () {
         if (this.#server?.listening)
@@ -97,6 +105,9 @@ class Proxy {
      */
     async pass ({ keep = false } = {}) {
         this.#settings = { ...SETTINGS }
+        this.#frozen = false
+        for (const link of this.#links)
+            link.thaw()
         if (!keep)
             for (const link of [ ...this.#links ])
                 if (link.torn)
@@ -123,6 +134,8 @@ class Proxy {
         this.accepted++
         const link = new Link(client, this.#settings.accepting === "pass" ? this.#target : undefined, () => this.#settings, this.bytes)
         this.#links.add(link)
+        if (this.#frozen)
+            link.freeze()
         link.onend = () => this.#links.delete(link)
     }
 }
@@ -150,6 +163,16 @@ class Link {
         if (server !== undefined)
             this.#carry(server, client, settings, bytes, "replies")
         client.resume()
+    }
+
+    freeze () {
+        for (const end of this.#ends)
+            end.pause()
+    }
+
+    thaw () {
+        for (const end of this.#ends)
+            end.resume()
     }
 
     reset () {
