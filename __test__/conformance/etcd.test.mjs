@@ -2,13 +2,15 @@ import { after } from "node:test"
 import { watchLeaks } from "../support/leaks.mjs"
 import { noLeftovers, etcd } from "../support/servers.mjs"
 import { conformance } from "./suite.mjs"
+import { PATIENT } from "./world.mjs"
 
-watchLeaks()
+// What is left behind may be waited for after the last test.
+watchLeaks({ grace: 120_000 })
 const server = await etcd(after, { password: true })
 conformance({
     name: "etcd",
     model: "rpm",
     processes: true,
-    url: (id, params) => server.url(id, params),
-    clean: () => noLeftovers(server)
+    url: (id, params) => server.url(id, { ...PATIENT, ...params }),
+    clean: (timeout) => noLeftovers(server, { timeout })
 })

@@ -3,13 +3,15 @@ import { after } from "node:test"
 import { watchLeaks } from "../support/leaks.mjs"
 import { noLeftovers, redis } from "../support/servers.mjs"
 import { conformance } from "./suite.mjs"
+import { PATIENT } from "./world.mjs"
 
-watchLeaks()
+// What is left behind may be waited for after the last test.
+watchLeaks({ grace: 120_000 })
 const server = await redis(after, { password: true, tls: true })
 conformance({
     name: "redis over TLS",
     model: "rpm",
     processes: true,
-    url: (id, params) => server.url(id, params),
-    clean: () => noLeftovers(server, { ignore: /:token$/ })
+    url: (id, params) => server.url(id, { ...PATIENT, ...params }),
+    clean: (timeout) => noLeftovers(server, { timeout, ignore: /:token$/ })
 })

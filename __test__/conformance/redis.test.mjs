@@ -2,14 +2,16 @@ import { after } from "node:test"
 import { watchLeaks } from "../support/leaks.mjs"
 import { noLeftovers, redis } from "../support/servers.mjs"
 import { conformance } from "./suite.mjs"
+import { PATIENT } from "./world.mjs"
 
-watchLeaks()
+// What is left behind may be waited for after the last test.
+watchLeaks({ grace: 120_000 })
 const server = await redis(after, { password: true })
 conformance({
     name: "redis",
     model: "rpm",
     processes: true,
-    url: (id, params) => server.url(id, params),
+    url: (id, params) => server.url(id, { ...PATIENT, ...params }),
     // a lock's counter of fencing tokens outlives its holds, and expires by itself
-    clean: () => noLeftovers(server, { ignore: /:token$/ })
+    clean: (timeout) => noLeftovers(server, { timeout, ignore: /:token$/ })
 })

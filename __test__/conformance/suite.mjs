@@ -11,6 +11,7 @@ import { deadlocks } from "./deadlocks.mjs"
 import { loss } from "./loss.mjs"
 import { lifecycle } from "./lifecycle.mjs"
 import { contention } from "./contention.mjs"
+import { patience } from "./world.mjs"
 
 const SUBJECTS = { contract, handles, cancel, shared, tokens, query, events, deadlocks, loss, lifecycle, contention }
 
@@ -22,6 +23,6 @@ export function conformance (world) {
     for (const [ subject, declare ] of Object.entries(SUBJECTS))
         describe(`${world.name}: ${subject}`, () => {
             declare(world)
-            after(() => world.clean?.())
+            after(() => world.clean?.(patience()))
         })
 }
