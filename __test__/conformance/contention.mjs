@@ -4,33 +4,36 @@ import assert from "node:assert/strict"
 import { Worker } from "node:worker_threads"
 import { startChild } from "../support/children.mjs"
 import { check, History } from "../support/history.mjs"
-import { freshId, main } from "./world.mjs"
+import { ended, freshId, main, opened } from "./world.mjs"
 
 const script = new URL("./contender.mjs", import.meta.url)
 
-/** One contender in a process or thread of its own; resolves to its history. */
-async function contender (t, world, options) {
+const PATIENT = { timeout: 120_000 }
+
+/** One contender in a process or thread of its own, which calls `inside` when it has the lock for the first time; resolves to its history. */
+async function contender (t, world, options, inside) {
     if (world.processes) {
         const child = await startChild(t, script, [ JSON.stringify(options) ])
-        const { history } = await child.message("history", { timeout: 120_000 })
-        await child.success()
+        await child.message("inside", PATIENT)
+        inside()
+        const { history, end } = await child.message("history", PATIENT)
+        ended(end)
+        await child.success(PATIENT)
         return History.from(history)
     }
     const worker = new Worker(script, { workerData: options })
     t.after(() => worker.terminate())
-    const history = await new Promise((resolve, reject) => {
-        worker.once("message", resolve)
+    return await new Promise((resolve, reject) => {
+        worker.on("message", (message) => message.name === "history" ? resolve(History.from(message.history)) : inside())
         worker.once("error", reject)
+        worker.once("exit", (code) => reject(new Error(`a thread has ended with code ${code} and without its history`)))
     })
-    return History.from(history)
 }
 
 export function contention (world) {
     const rounds = world.model === "rpm" ? 60 : 400
-    const run = (t, options) => {
-        const url = world.url(freshId())
-        return Promise.all([ 0, 1, 2 ].map((number) => contender(t, world, { main, url, owner: `p${number}`, rounds, objects: 3, ...options })))
-    }
+    const run = (t, options, url = world.url(freshId()), inside = () => {}) => Promise.all([ 0, 1, 2 ].map((number) =>
+        contender(t, world, { main, url, owner: `p${number}`, rounds, objects: 3, ...options }, inside)))
 
     test("exclusive holds of several threads or processes never overlap", async (t) => {
         const seen = check(await run(t, {}), { order: "none", tokens: true })
@@ -38,8 +41,24 @@ export function contention (world) {
     })
 
     test("shared and exclusive holds never overlap, and shared ones do", async (t) => {
-        const seen = check(await run(t, { sharedEvery: 2 }), { order: "none", tokens: true })
-        assert.equal(seen.grants, 9 * rounds)
+        const url = world.url(freshId())
+        const mutex = await opened(t, url)
+        const history = new History()
+        // All begin with a shared hold, and this one lasts until one of those has begun: so there are two at a time, however slow the server is.
+        history.ask(mutex.id, "first", { mode: "shared" })
+        const first = await mutex.lock({ shared: true })
+        history.grant(mutex.id, "first", { token: first.token })
+        let released
+        const leave = () => {
+            if (released === undefined) {
+                history.release(mutex.id, "first")
+                released = first.release()
+            }
+        }
+        const histories = await run(t, { sharedEvery: 2 }, url, leave)
+        await released
+        const seen = check([ history, ...histories ], { order: "none", tokens: true })
+        assert.equal(seen.grants, 9 * rounds + 1)
         assert.ok(seen.readers > 1)
     })
 
