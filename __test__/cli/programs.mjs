@@ -5,6 +5,9 @@ import { alive, descendants, signal } from "../support/processes.mjs"
 import { guardProcess, unguard } from "../support/reaper.mjs"
 import { waitFor } from "../support/waiting.mjs"
 
+/** For the URLs of servers, so that no machine is too slow: a hold outlives a halt of many seconds, and so does a question. */
+export const PATIENT = Object.freeze({ ttl: 30, connect_timeout: 30 })
+
 const bin = (name) => fileURLToPath(new URL(`../../bin/${name}.js`, import.meta.url))
 
 /** What of this process's environment must not decide about a test. */
@@ -70,7 +73,7 @@ class Job {
     /** Resolves when `text` (or what matches it) stands on standard output, or in the stream that is named. */
     async says (text, stream = "stdout") {
         await waitFor(() => text instanceof RegExp ? text.test(this[stream]) : this[stream].includes(text), {
-            what: () => `${text} on ${stream}; it has said: ${this.stdout}\n${this.stderr}`,
+            timeout: 60_000, what: () => `${text} on ${stream}; it has said: ${this.stdout}\n${this.stderr}`,
             hopeless: () => this.result !== undefined && !(text instanceof RegExp ? text.test(this[stream]) : this[stream].includes(text))
                 && `it has ended with code ${this.result.code}`
         })
@@ -86,14 +89,20 @@ class Job {
     }
 
     /** Resolves with `{ code, signal, stdout, stderr }` when it has ended. */
-    async end ({ timeout = 30_000 } = {}) {
+    async end ({ timeout = 60_000 } = {}) {
         await waitFor(() => this.result !== undefined, { timeout, what: () => `the program to end; it has said: ${this.stdout}\n${this.stderr}` })
         return this.#ended
     }
 
     async kill () {
         if (this.result === undefined) {
-            const all = [ ...descendants(this.pid), this.pid ]
+            // Stopped first, from the top, so that none of them has further children.
+            const all = []
+            for (let found = [ this.pid ]; found.length > 0; found = descendants(this.pid).filter((pid) => !all.includes(pid))) {
+                for (const pid of found)
+                    signal(pid, "SIGSTOP")
+                all.push(...found)
+            }
             for (const pid of all)
                 signal(pid, "SIGKILL")
             await waitFor(() => all.every((pid) => !alive(pid)), { what: "the program to end" })
