@@ -31,7 +31,7 @@ class Store {
 
 /** A process that takes the lock, says so, writes when it is told to, and says how its release went. */
 async function writer () {
-    const mutex = new Mutex(`${url}?ttl=1`)
+    const mutex = new Mutex(url)
     await mutex.open()
     const lock = await mutex.lock()
     process.send("holding")
@@ -44,8 +44,8 @@ async function writer () {
     process.disconnect()
 }
 
-function start (which) {
-    const child = fork(fileURLToPath(import.meta.url), [ url, which ], { serialization: "advanced" })
+function start (which, leased) {
+    const child = fork(fileURLToPath(import.meta.url), [ leased, which ], { serialization: "advanced" })
     const said = []
     const listeners = []
     child.on("message", (message) => listeners.length > 0 ? listeners.shift()(message) : said.push(message))
@@ -70,10 +70,10 @@ if (name !== undefined)
     await writer()
 else {
     const store = new Store()
-    const first = start("first writer")
+    const first = start("first writer", `${url}?ttl=1`)
     await first.next()
     first.kill("SIGSTOP")
-    const second = start("second writer")
+    const second = start("second writer", url)
     await second.next()                           // after a second, when the first one's lease is over
     await write(store, second, "second writer")
     first.kill("SIGCONT")

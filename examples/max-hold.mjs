@@ -3,8 +3,8 @@
 //     node examples/max-hold.mjs [rpm+redis://localhost/max-hold]        (or any other server)
 import Mutex from "ipc-mutex"
 
-const url = `${process.argv[2] ?? "rpm+redis://localhost/max-hold"}?max_hold=0.5`
-const hanging = new Mutex(url), other = new Mutex(url)
+const url = process.argv[2] ?? "rpm+redis://localhost/max-hold"
+const hanging = new Mutex(`${url}?max_hold=0.5`), other = new Mutex(`${url}?max_hold=60`) // each program knows how long it may take
 await hanging.open()
 await other.open()
 

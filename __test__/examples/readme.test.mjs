@@ -38,7 +38,8 @@ function blocks (path, languages) {
 function withServers (code) {
     return code.replace(/rpm\+(redis|pgsql|consul|etcd):\/\/[^"\s]+/g, (url, name) => {
         const { pathname, searchParams } = new URL(url)
-        return running[name].url(pathname.split("/").at(-1), Object.fromEntries(searchParams))
+        // so that no machine is too slow
+        return running[name].url(pathname.split("/").at(-1), { ttl: 30, connect_timeout: 30, ...Object.fromEntries(searchParams) })
     })
 }
 
@@ -58,7 +59,7 @@ for (const path of [ "README.md", "docs/migration.md" ])
             if (code === undefined)
                 return await runs(t, file, block.code)
             const child = await startChild(t, file)
-            assert.deepEqual(await child.exit(), { code: Number(code), signal: null })
+            assert.deepEqual(await child.exit({ timeout: 120_000 }), { code: Number(code), signal: null })
         })
 
 test("the README has a block for each model and feature", () => {
