@@ -1,3 +1,4 @@
+// time limit: 900 s
 import { after } from "node:test"
 import { watchLeaks } from "../support/leaks.mjs"
 import { noLeftovers, consul } from "../support/servers.mjs"

@@ -1,4 +1,5 @@
 // Redis over TLS, where nothing goes by the express lane: all of it by the addon's own connections.
+// time limit: 900 s
 import { after } from "node:test"
 import { watchLeaks } from "../support/leaks.mjs"
 import { noLeftovers, redis } from "../support/servers.mjs"

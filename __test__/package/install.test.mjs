@@ -1,4 +1,5 @@
 // What a user gets: both tarballs installed in an empty folder without a registry.
+// time limit: 900 s
 import { after, before, describe, it } from "node:test"
 import assert from "node:assert/strict"
 import { execFileSync } from "node:child_process"
