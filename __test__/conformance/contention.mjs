@@ -8,7 +8,8 @@ import { ended, freshId, main, opened } from "./world.mjs"
 
 const script = new URL("./contender.mjs", import.meta.url)
 
-const PATIENT = { timeout: 120_000 }
+/** Hundreds of holds one after the other, on a disk that may be slow. */
+const PATIENT = { timeout: 400_000 }
 
 /** One contender in a process or thread of its own, which calls `inside` when it has the lock for the first time; resolves to its history. */
 async function contender (t, world, options, inside) {
