@@ -3,7 +3,7 @@ import { createRequire } from "node:module"
 import { parentPort, workerData } from "node:worker_threads"
 import { History } from "../support/history.mjs"
 
-const { main, ids, owner, rounds, end } = workerData
+const { main, ids, owner, rounds, until, end } = workerData
 const Mutex = createRequire(import.meta.url)(main)
 const mutexes = await Promise.all(ids.map(async (id) => {
     const mutex = new Mutex(`spm:${id}`)
@@ -44,10 +44,10 @@ const ENDS = {
     }
 }
 
-/** Many grants, recorded; bare `acquire()` and handles in turn. */
+/** Many grants, recorded; bare `acquire()` and handles in turn. So many rounds, and more until so many threads were killed. */
 async function contend () {
     const history = new History()
-    for (let round = 0; round < rounds; round++) {
+    for (let round = 0; round < rounds || Atomics.load(until.kills, 0) < until.least; round++) {
         const mutex = mutexes[round % mutexes.length]
         history.ask(mutex.id, owner)
         if (round % 2 === 0) {

@@ -10,10 +10,23 @@ import { watchLeaks } from "../support/leaks.mjs"
 watchLeaks()
 const script = new URL("./thread.mjs", import.meta.url)
 
+/** How many threads are killed among those that contend, at least. */
+const KILLS = 3
+
 function start (t, options) {
     const worker = new Worker(script, { workerData: { main, ...options } })
     t.after(() => worker.terminate())
     return worker
+}
+
+/** What a thread says and how it ends: its messages and its error come on two ports, in either order, and both before its exit. */
+function heard (worker) {
+    const messages = [], errors = []
+    worker.on("message", (message) => messages.push(message))
+    worker.on("error", (error) => errors.push(error.message))
+    const exited = new Promise((resolve) => worker.once("exit", resolve))
+    const said = new Promise((resolve) => worker.once("message", resolve))
+    return { messages, errors, exited, spoken: Promise.race([ said, exited ]) }
 }
 
 for (const end of [ "holding", "spinning", "returning", "throwing", "exiting" ])
@@ -21,17 +34,17 @@ for (const end of [ "holding", "spinning", "returning", "throwing", "exiting" ])
         const id = freshId("thread")
         const mutex = await opened(t, `spm:${id}`)
         const worker = start(t, { ids: [ id ], owner: end, end })
-        worker.on("error", (error) => assert.equal(error.message, "on purpose"))
-        const exit = once(worker, "exit").catch(() => {})
-        await once(worker, "message")
+        const { messages, errors, exited, spoken } = heard(worker)
+        await spoken
         const granted = mutex.acquire()
         if (end === "holding" || end === "spinning") {
             await waiting(mutex, 1)
             await worker.terminate()
         }
-        await Promise.all([ granted, exit ])
+        await Promise.all([ granted, exited ])
         await mutex.release()
         assert.deepEqual(await mutex.query(), { held: [], pending: [] })
+        assert.deepEqual([ messages, errors ], [ [ "ready" ], end === "throwing" ? [ "on purpose" ] : [] ])
     })
 
 test("a thread that is terminated while waiting leaves the queue", async (t) => {
@@ -39,9 +52,9 @@ test("a thread that is terminated while waiting leaves the queue", async (t) => 
     const mutex = await opened(t, `spm:${id}`)
     await mutex.acquire()
     const worker = start(t, { ids: [ id ], owner: "x", end: "waiting" })
-    const messages = []
-    worker.on("message", (message) => messages.push(message))
-    await waiting(mutex, 2)
+    const { messages, spoken } = heard(worker)
+    // It is in the queue a moment before it says so.
+    await Promise.all([ spoken, waiting(mutex, 2) ])
     const behind = mutex.acquire()
     await waiting(mutex, 3)
     await worker.terminate()
@@ -54,27 +67,29 @@ test("a thread that is terminated while waiting leaves the queue", async (t) => 
 
 test("200,000 grants over objects and threads, with threads that are killed in between, never overlap", async (t) => {
     const ids = Array.from({ length: 3 }, () => freshId("many"))
-    const histories = []
+    // Those who contend go on until so many were killed.
+    const kills = new Int32Array(new SharedArrayBuffer(4))
     let over = false
     // Victims hold or wait and are terminated, again and again, until the others have finished.
     const kill = async () => {
-        let kills = 0
-        for (; !over; kills++) {
-            const victim = start(t, { ids: [ ids[kills % ids.length] ], owner: "victim", end: kills % 2 === 0 ? "holding" : "waiting" })
+        while (!over) {
+            const victim = start(t, { ids: [ ids[kills[0] % ids.length] ], owner: "victim", end: kills[0] % 2 === 0 ? "holding" : "waiting" })
             await once(victim, "message")
             await victim.terminate()
+            Atomics.add(kills, 0, 1)
         }
-        return kills
     }
-    const killing = kill()
-    await Promise.all(Array.from({ length: 4 }, async (_, number) => {
-        const worker = start(t, { ids, owner: `t${number}`, rounds: 50_000 })
+    const contend = async (_, number) => {
+        const worker = start(t, { ids, owner: `t${number}`, rounds: 50_000, until: { kills, least: KILLS } })
         // both at once: a thread that ends tells its last message and its end in one go
         const [ [ history ] ] = await Promise.all([ once(worker, "message"), once(worker, "exit") ])
-        histories.push(History.from(history))
-    }))
-    over = true
-    assert.ok(await killing > 2)
+        return History.from(history)
+    }
+    const killing = kill()
+    const contending = Promise.all(Array.from({ length: 4 }, contend)).finally(() => { over = true })
+    const [ histories ] = await Promise.all([ contending, killing ])
+    assert.ok(kills[0] >= KILLS)
     const seen = check(histories, { order: "none", tokens: true })
-    assert.equal(seen.grants, 200_000)
+    assert.equal(seen.grants, seen.asks)
+    assert.ok(seen.grants >= 200_000)
 })
