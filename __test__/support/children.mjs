@@ -1,7 +1,7 @@
 // Child programs of tests: started with a script and arguments, awaited by what they say, never left behind.
 import { fork } from "node:child_process"
 import { AssertionError } from "node:assert"
-import { alive, descendants, signal, state } from "./processes.mjs"
+import { alive, freeze, signal, state } from "./processes.mjs"
 import { guardProcess, unguard } from "./reaper.mjs"
 import { waitFor } from "./waiting.mjs"
 
@@ -99,9 +99,9 @@ class Child {
 
     /**
      * Resolves with the next message named `name` that has not been taken yet, be it the text itself or an object with
-     * that `name`. Fails when the child ends before, or after `timeout` (20,000) milliseconds.
+     * that `name`. Fails when the child ends before, or after `timeout` (60,000) milliseconds.
      */
-    message (name, { timeout = 20_000 } = {}) {
+    message (name, { timeout = 60_000 } = {}) {
         const at = this.#messages.findIndex((entry) => entry.name === name)
         if (at >= 0)
             return Promise.resolve(this.#messages.splice(at, 1)[0].message)
@@ -136,7 +136,7 @@ class Child {
     }
 
     /** Sends a signal and resolves with `{ code, signal }` when it has ended. */
-    async kill (name = "SIGKILL", { timeout = 20_000 } = {}) {
+    async kill (name = "SIGKILL", { timeout = 60_000 } = {}) {
         signal(this.pid, name)
         return await this.exit({ timeout })
     }
@@ -152,8 +152,8 @@ class Child {
         signal(this.pid, "SIGCONT")
     }
 
-    /** Resolves with `{ code, signal }` when it ends by itself; fails after `timeout` (20,000) milliseconds. */
-    async exit ({ timeout = 20_000 } = {}) {
+    /** Resolves with `{ code, signal }` when it ends by itself; fails after `timeout` (60,000) milliseconds. */
+    async exit ({ timeout = 60_000 } = {}) {
         let timer
         const late = new Promise((_, reject) => {
             timer = setTimeout(() => reject(this.#failure(`has not ended within ${timeout} ms`)), timeout)
@@ -176,8 +176,7 @@ class Child {
     /** Ends it and its own children by force; nothing happens when it has ended. */
     async end () {
         if (this.result === undefined) {
-            signal(this.pid, "SIGSTOP") // so that it has no further children
-            const all = [ ...descendants(this.pid), this.pid ]
+            const all = await freeze(this.pid)
             for (const pid of all)
                 signal(pid, "SIGKILL")
             await waitFor(() => all.every((pid) => !alive(pid)), { what: "child processes to end" })

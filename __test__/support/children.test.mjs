@@ -119,7 +119,7 @@ for (const [ what, body, message ] of [
     [ "a server", "net.createServer().listen(0)", /kept so by: .*TCPServerWrap/ ],
     [ "a timer", "setInterval(() => {}, 1000)", /kept so by: .*Timeout/ ],
     [ "a child", "await startChild(undefined, \"data:text/javascript,setInterval(()=>{},9)\")", /process \d+ was left behind/ ],
-    [ "a detached process", "spawn(\"sleep\", [ \"3\" ], { stdio: \"ignore\" }).unref()", /process \d+ was left behind: sleep 3/ ],
+    [ "a detached process", "spawn(\"sleep\", [ \"60\" ], { stdio: \"ignore\" }).unref()", /process \d+ was left behind: sleep 60/ ],
     [ "an unhandled rejection", "setTimeout(() => Promise.reject(new Error(\"forgotten\")), 20)", /unhandled rejection: Error: forgotten/ ],
     [ "listeners that pile up", "for (let i = 0; i < 12; i++) process.on(\"x\", () => {})", /MaxListenersExceededWarning/ ]
 ])

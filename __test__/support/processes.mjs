@@ -1,6 +1,7 @@
 // What the operating system says of processes: whether one lives, when it began, and who its descendants are.
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { execFileSync } from "node:child_process"
+import { waitFor } from "./waiting.mjs"
 
 const hasProc = existsSync("/proc/self/stat")
 
@@ -45,6 +46,26 @@ export function descendants (pid) {
             queue.push(child)
         }
     return found
+}
+
+/**
+ * Stops process `pid` and its descendants with SIGSTOP. Resolves with the ids of all when they truly stand still: a process goes on for
+ * a moment after the signal, and may have a further child in it.
+ */
+export async function freeze (pid) {
+    const all = [ pid ]
+    for (let further = all; further.length > 0; all.push(...further)) {
+        for (const each of further)
+            signal(each, "SIGSTOP")
+        await waitFor(() => further.every(stands), { every: 2, what: `process ${pid} and its descendants to stop` })
+        further = descendants(pid).filter((each) => !all.includes(each))
+    }
+    return all
+}
+
+/** Whether a process does nothing any more. */
+function stands (pid) {
+    return [ "T", "Z", "X", undefined ].includes(state(pid))
 }
 
 /** Sends `signal` to process `pid`; false if there is no such process (any more). */

@@ -4,9 +4,9 @@
 import { spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { rmSync } from "node:fs"
-import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
-import { alive, birth, descendants, signal } from "./processes.mjs"
+import { alive, birth, freeze, signal } from "./processes.mjs"
+import { waitFor } from "./waiting.mjs"
 
 const self = fileURLToPath(import.meta.url)
 let pipe
@@ -65,15 +65,21 @@ async function reap () {
         signal(entry.process, entry.gently)
         signal(entry.process, "SIGCONT")
     }
-    for (let tries = 0; tries < 40 && gentle.some((entry) => alive(entry.process)); tries++)
-        await sleep(50)
+    await gone(gentle.map((entry) => entry.process), 2000)
     for (const entry of own()) {
-        signal(entry.process, "SIGSTOP") // so that it has no further children
-        for (const pid of [ ...descendants(entry.process), entry.process ])
+        const all = await freeze(entry.process).catch(() => [ entry.process ])
+        for (const pid of all)
             signal(pid, "SIGKILL")
+        // One that still ends could write into a folder that is being removed.
+        await gone(all, 10_000)
     }
     for (const path of paths)
         rmSync(path, { recursive: true, force: true, maxRetries: 5 })
+}
+
+/** Waits so many milliseconds at most. */
+async function gone (pids, timeout) {
+    await waitFor(() => !pids.some(alive), { timeout, every: 50 }).catch(() => {})
 }
 
 if (process.argv[1] === self && process.argv[2] === "--reap")

@@ -76,7 +76,7 @@ function ending (start) {
 
 /**
  * Resolves once clients have left nothing at `server`: no key, session, lease, advisory lock or connection.
- * Fails with the list of what is still there after `timeout` (5000) milliseconds.
+ * Fails with the list of what is still there after `timeout` (30,000) milliseconds.
  *
  * @param {import("./servers/server.mjs").Server} server
  * @param {object} [options]
@@ -84,7 +84,7 @@ function ending (start) {
  * @param {boolean} [options.connections] false: open connections are no fault
  * @param {RegExp} [options.ignore] what matches it is no fault either
  */
-export async function noLeftovers (server, { timeout = 5000, ...options } = {}) {
+export async function noLeftovers (server, { timeout = 30_000, ...options } = {}) {
     let found = []
     try {
         await waitFor(async () => {

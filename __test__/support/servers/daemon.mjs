@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { closeSync, openSync, readFileSync } from "node:fs"
-import { alive, descendants, signal, state } from "../processes.mjs"
+import { alive, descendants, freeze, signal } from "../processes.mjs"
 import { guardProcess, unguard } from "../reaper.mjs"
 import { waitFor } from "../waiting.mjs"
 
@@ -75,9 +75,7 @@ export class Daemon {
     async kill () {
         if (!this.running)
             return
-        const pid = this.#child.pid
-        signal(pid, "SIGSTOP") // so that it has no further children
-        const all = [ ...descendants(pid), pid ]
+        const all = await freeze(this.#child.pid)
         for (const each of all)
             signal(each, "SIGKILL")
         await this.#ended()
@@ -87,11 +85,7 @@ export class Daemon {
     /** Stops it and its children with SIGSTOP: connections stay, nothing answers. */
     async pause () {
         this.#paused = true
-        signal(this.#child.pid, "SIGSTOP")
-        const all = [ this.#child.pid, ...descendants(this.#child.pid) ]
-        for (const pid of all)
-            signal(pid, "SIGSTOP")
-        await waitFor(() => all.every((pid) => [ "T", "Z", "X", undefined ].includes(state(pid))), { what: "the server to stop" })
+        await freeze(this.#child.pid)
     }
 
     /** Undoes `pause()`. */
