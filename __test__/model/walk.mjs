@@ -177,7 +177,7 @@ class Walker {
         await waitFor(async () => {
             const { held, pending } = await lock.objects[0].query()
             return held.map(({ mode }) => mode).join() === modes(holders).join() && pending.map(({ mode }) => mode).join() === modes(queue).join()
-        }, { timeout: 5000, what: `a query that shows ${modes(holders).join()} before ${modes(queue).join()}` })
+        }, { what: `a query that shows ${modes(holders).join()} before ${modes(queue).join()}` })
         this.counts.queries++
     }
 
@@ -187,7 +187,7 @@ class Walker {
         await this.#world.lose(all.flatMap(({ holders }) => holders.map(({ hold }) => hold)))
         for (const { lock, holders } of all) {
             for (const one of holders) {
-                await waitFor(() => one.hold.signal.aborted, { timeout: 20_000, what: "the loss to be noticed" })
+                await waitFor(() => one.hold.signal.aborted, { timeout: 60_000, what: "the loss to be noticed" })
                 assert.equal(one.hold.signal.reason.code, "ERR_LOCK_LOST")
                 assert.equal((await rejection(one.hold.release())).code, "ERR_LOCK_LOST")
                 this.counts.lost++

@@ -1,4 +1,5 @@
 // What all holders of a cluster saw under contention, judged afterwards.
+// time limit: 600 s
 import { test } from "node:test"
 import assert from "node:assert/strict"
 import { mkdtempSync, rmSync, statSync } from "node:fs"
@@ -12,7 +13,10 @@ import { startPrimary } from "./stage.mjs"
 
 watchLeaks()
 
-/** How long a request may be on its way to the queue, in milliseconds, on a machine that does other things too. */
+/**
+ * How long a request may be on its way to the queue, in milliseconds, on a machine that does other things too. Besides, the thread that asks
+ * and the one that has the queue may each stand still on the way.
+ */
 const SLACK = 3000
 
 test("200,000 grants to primary, workers and threads for sixteen locks: no overlap, no lost grant, order and tokens kept", async (t) => {
@@ -24,7 +28,8 @@ test("200,000 grants to primary, workers and threads for sixteen locks: no overl
     // One in eight requests gives up soon.
     const flows = 40, rounds = Math.ceil(200_000 * 8 / 7 / all.length / flows)
     const histories = await Promise.all(all.map((each, number) => each.do("contend", { name: number, ids, flows, rounds })))
-    const seen = check(histories.map((history) => History.from(history)), { slack: SLACK, tokens: true })
+    const slack = SLACK + 2 * Math.max(...histories.map(({ delay }) => delay))
+    const seen = check(histories.map((history) => History.from(history)), { slack, tokens: true })
     assert.equal(seen.asks, all.length * flows * rounds)
     assert.equal(seen.grants + seen.cancelled, seen.asks)
     assert.ok(seen.grants >= 200_000 && seen.tokens > 0 && seen.readers > 1, JSON.stringify({ ...seen }))

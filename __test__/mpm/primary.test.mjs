@@ -20,7 +20,8 @@ test("a worker whose primary has not loaded the package is told so, with the cur
         assert.match(error.message, /cluster primary.*load ipc-mutex there too.*require\("ipc-mutex"\)/)
         return true
     })
-    assert.ok(performance.now() - begun < 10_000)
+    // the rest is for a machine that does other things too
+    assert.ok(performance.now() - begun < 30_000)
     await primary.do("load")
     await worker.do("open", "m", "mpm:lock")
     await worker.do("acquire", "m")

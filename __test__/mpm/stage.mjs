@@ -33,9 +33,8 @@ class Actor {
     async do (deed, ...args) {
         const call = `call ${++calls}`
         const order = this.threadName === undefined ? { deed, args } : { deed: "within", args: [ this.threadName, deed, ...args ] }
-        const answer = this.child.message(call, { timeout: deed === "contend" ? 180_000 : 20_000 })
-        await this.child.send({ call, to: this.number, ...order })
-        const { error, result } = await answer
+        const answer = this.child.message(call, { timeout: deed === "contend" ? 500_000 : 60_000 })
+        const [ { error, result } ] = await Promise.all([ answer, this.child.send({ call, to: this.number, ...order }) ])
         if (error !== undefined)
             throw new MutexError(error.code, error.message)
         return result

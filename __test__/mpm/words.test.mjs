@@ -1,6 +1,9 @@
 // Locks that nobody else wants, which are taken and given back in memory that the primary lends; and what happens at the border.
 import { test, describe } from "node:test"
 import assert from "node:assert/strict"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { tmpdir } from "node:os"
 import { watchLeaks } from "../support/leaks.mjs"
 import { waitFor } from "../support/waiting.mjs"
 import { signal } from "../support/processes.mjs"
@@ -31,6 +34,8 @@ describe("where memory is lent", options, () => {
         await thread.do("acquire", "m")
         assert.equal(await worker.do("tryAcquire", "m"), false)
         await thread.do("release", "m")
+        // The thread's word of it goes to the primary by another way than its answer. Whoever asks the primary makes it look.
+        assert.deepEqual(await worker.do("query", "m"), { held: [], pending: [] })
         assert.equal(await worker.do("pairs", "m", 1000), 0)
     })
 
@@ -90,14 +95,18 @@ describe("where memory is lent", options, () => {
     })
 
     test("who waits is let in although the holder computes on behind its release", async (t) => {
+        const folder = mkdtempSync(join(tmpdir(), "mpm-"))
+        t.after(() => rmSync(folder, { recursive: true }))
+        const enough = join(folder, "enough")
         const [ , holder, waiter ] = await stage(t, 2)
         await holder.do("acquire", "m")
         const granted = waiter.order("acquire", "m")
         await waiting(holder, 1)
         let computing = true
-        const computed = holder.order("releaseAndBlock", "m", 2000).then(() => { computing = false })
+        const computed = holder.order("releaseAndBlock", "m", enough).then(() => { computing = false })
         await granted
         assert.equal(computing, true)
+        writeFileSync(enough, "")
         await computed
     })
 })

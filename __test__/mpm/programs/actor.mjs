@@ -1,5 +1,6 @@
 // Does in one thread what a test says, with mutexes and locks by name; knows nothing of where it runs.
-import { appendFileSync } from "node:fs"
+import { appendFileSync, existsSync } from "node:fs"
+import { monitorEventLoopDelay } from "node:perf_hooks"
 import { Worker } from "node:worker_threads"
 import { History } from "../../support/history.mjs"
 
@@ -44,14 +45,20 @@ export function actor (load) {
             return listeners() - before
         },
 
-        /** Many flows that contend for a few locks, and what they saw. `file` keeps it through a SIGKILL. */
+        /**
+         * Many flows that contend for a few locks, and what they saw. `file` keeps it through a SIGKILL. `delay` is how long this thread
+         * stood still at most, in milliseconds.
+         */
         async contend ({ name, ids, flows, rounds, file }) {
             await deeds.load()
             const history = new History({ file })
+            const delay = monitorEventLoopDelay({ resolution: 10 })
+            delay.enable()
             await Promise.all(Array.from({ length: flows }, (_, flow) =>
                 contend(new Mutex(`mpm:${ids[flow % ids.length]}`), history, `${name}/${flow}`, rounds)))
             history.close()
-            return history.toJSON()
+            delay.disable()
+            return { ...history.toJSON(), delay: delay.max / 1e6 }
         },
 
         /** Says something on the channel as somebody who does not care for the rules; the answers are kept. */
@@ -98,10 +105,11 @@ export function actor (load) {
             process.send = send
         },
 
-        /** Gives back what it holds, and computes on in the same turn. */
-        async releaseAndBlock (name, milliseconds) {
+        /** Gives back what it holds, and computes on in the same turn until there is such a file. */
+        async releaseAndBlock (name, file) {
             await mutexes.get(name).release()
-            deeds.block(milliseconds)
+            while (!existsSync(file))
+                deeds.block(5)
         },
 
         /** Writes to a file what becomes of a hold and of a waiting call, for a process that has nobody left to tell. */
@@ -166,7 +174,7 @@ async function contend (mutex, history, owner, rounds) {
                 await mutex.acquire()
             const lock = options === undefined && way !== 3 ? undefined : await mutex.lock(options)
             history.grant(mutex.id, owner, { token: lock?.token })
-            if (way > 3)
+            if (way > 3 || options?.shared)
                 await new Promise((resolve) => setImmediate(resolve))
             history.release(mutex.id, owner)
             await (lock ?? mutex).release()
