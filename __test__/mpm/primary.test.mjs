@@ -4,9 +4,10 @@ import assert from "node:assert/strict"
 import { readFileSync, mkdtempSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { tmpdir } from "node:os"
+import { setTimeout as sleep } from "node:timers/promises"
 import { watchLeaks } from "../support/leaks.mjs"
 import { waitFor } from "../support/waiting.mjs"
-import { signal } from "../support/processes.mjs"
+import { freeze, signal } from "../support/processes.mjs"
 import { startPrimary } from "./stage.mjs"
 
 watchLeaks()
@@ -43,6 +44,20 @@ test("a primary that loads the package while a worker opens, or long after it wa
     const later = await primary.fork()
     await later.do("open", "m", "mpm:lock")
     assert.equal(await later.do("tryAcquire", "m"), false)
+})
+
+test("time in which the machine stands still does not count as the primary's silence", async (t) => {
+    const primary = await startPrimary(t, { load: false })
+    const worker = await primary.fork()
+    const opening = worker.order("open", "m", "mpm:lock")
+    // Has been there, in vain, before everything stops.
+    await worker.do("load")
+    const all = await freeze(primary.pid)
+    await sleep(6000)
+    for (const pid of all)
+        signal(pid, "SIGCONT")
+    await primary.do("load")
+    await opening
 })
 
 for (const [ how, end ] of [

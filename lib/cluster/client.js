@@ -8,8 +8,8 @@ const { CUT, lost, Request, Call } = require("./request.js")
 const { Word } = require("./word.js")
 const { VERSION, ASK, ANSWER, SHARED, WAIT } = require("./frames.js")
 
-/** How long `open()` waits for the other side to answer for the first time, in milliseconds. */
-const PATIENCE = 5000
+/** How long `open()` waits for the other side to answer for the first time: so many times so many milliseconds. */
+const LOOKS = 10, PATIENCE = 500
 
 const unreachable = (message) => new MutexError("ERR_PRIMARY", message)
 const full = () => new MutexError("ERR_SERVER", "the lock table of the cluster primary is full")
@@ -73,8 +73,13 @@ class Client {
         this.#introduce([ number ])
         if (!this.#opening.has(number))
             return call.promise
-        // A thread that was busy for long looks once more for an answer that lies there already.
-        const timer = setTimeout(() => setImmediate(() => this.#giveUp(number)), PATIENCE)
+        let timer
+        // In several steps, as a machine that stands still keeps the other side from answering as well. A thread that was busy for long
+        // looks once more for an answer that lies there already.
+        const wait = (looks) => {
+            timer = setTimeout(() => looks > 1 ? wait(looks - 1) : setImmediate(() => this.#giveUp(number)), PATIENCE)
+        }
+        wait(LOOKS)
         try {
             return await call.promise
         }
