@@ -1,4 +1,5 @@
-// What a mutex costs over time: nothing.
+// What a mutex costs over time: nothing. The engine's own one-time costs (code, tables) come at any moment and are up to a quarter of a megabyte,
+// so the work is done several times: a leak has its share of every time.
 import { test } from "node:test"
 import assert from "node:assert/strict"
 import { startChild } from "../support/children.mjs"
@@ -7,20 +8,27 @@ import { main } from "../conformance/world.mjs"
 
 watchLeaks()
 
+/** How often the work is done after the first time. */
+const TIMES = 3
+
 const program = (source) => new URL(`data:text/javascript,${encodeURIComponent(`
     import { createRequire } from "node:module"
     const Mutex = createRequire("file:///")(process.argv[2])
-    const used = () => {
-        for (let round = 0; round < 3; round++)
+    const used = async () => {
+        for (let round = 0; round < 3; round++) {
             gc()
+            // What was found to be garbage is given back in a turn of its own.
+            await new Promise(setImmediate)
+        }
         const { heapUsed, external } = process.memoryUsage()
         return heapUsed + external
     }
     const measure = async (work) => {
         await work()
-        const before = used()
-        await work()
-        process.send({ name: "grown", bytes: used() - before })
+        const before = await used()
+        for (let time = 0; time < ${TIMES}; time++)
+            await work()
+        process.send({ name: "grown", bytes: (await used() - before) / ${TIMES} })
         process.disconnect()
     }
     ${source}
@@ -28,7 +36,7 @@ const program = (source) => new URL(`data:text/javascript,${encodeURIComponent(`
 
 async function grown (t, source) {
     const child = await startChild(t, program(source), [ main ], { execArgv: [ "--expose-gc" ] })
-    const { bytes } = await child.message("grown", { timeout: 60_000 })
+    const { bytes } = await child.message("grown", { timeout: 240_000 })
     await child.success()
     return bytes
 }
@@ -52,7 +60,7 @@ test("20,000 pairs, contended and not, with handles, timeouts and signals, leave
         })
         await mutex.close()
     `)
-    assert.ok(bytes < 300_000, `${bytes} bytes more than after the first time`)
+    assert.ok(bytes < 300_000, `${bytes} bytes more each time after the first`)
 })
 
 test("300 open/close cycles of many ids leave memory flat", async (t) => {
@@ -69,5 +77,5 @@ test("300 open/close cycles of many ids leave memory flat", async (t) => {
             }
         })
     `)
-    assert.ok(bytes < 300_000, `${bytes} bytes more than after the first time`)
+    assert.ok(bytes < 300_000, `${bytes} bytes more each time after the first`)
 })
