@@ -1,5 +1,4 @@
 // What all holders of a cluster saw under contention, judged afterwards.
-// time limit: 600 s
 import { test } from "node:test"
 import assert from "node:assert/strict"
 import { mkdtempSync, rmSync, statSync } from "node:fs"

@@ -10,6 +10,8 @@ import { waitFor } from "./waiting.mjs"
 const run = promisify(execFile)
 const KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 const POLICY = "/usr/sbin/policy-rc.d"
+/** How apt-get treats a network that fails for a moment. */
+const NETWORK = [ "-o", "Acquire::Retries=5" ]
 
 /** Where unpacked programs are kept: IPC_MUTEX_TEST_CACHE, or a folder in the user's cache. */
 export function cacheFolder () {
@@ -26,7 +28,7 @@ export async function install (wanted) {
         const names = wanted()
         if (names.length === 0)
             return // another process has done it
-        const options = [ "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0" ]
+        const options = [ "--yes", "--no-install-recommends", ...NETWORK, "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0" ]
         const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
         const attempt = () => run("apt-get", [ "install", ...options, ...names ], { env, maxBuffer: 1 << 26 })
         // the one place where Debian asks whether a service may be started; an administrator's own answer stays
@@ -36,7 +38,7 @@ export async function install (wanted) {
         try {
             await attempt().catch(async () => {
                 // lists that are missing or out of date are the usual reason; one broken source must not matter
-                await run("apt-get", [ "update", "-o", "DPkg::Lock::Timeout=300" ], { env, maxBuffer: 1 << 26 }).catch(() => {})
+                await run("apt-get", [ "update", ...NETWORK, "-o", "DPkg::Lock::Timeout=300" ], { env, maxBuffer: 1 << 26 }).catch(() => {})
                 await attempt()
             })
         }
@@ -88,7 +90,7 @@ function privateApt (folder, uri, release) {
         ...(process.getuid() === 0 ? { "APT::Sandbox::User": "root" } : {}),
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false", "Acquire::Languages": "none"
     }
-    return Object.entries(values).flatMap(([ name, value ]) => [ "-o", `${name}=${value}` ])
+    return [ ...NETWORK, ...Object.entries(values).flatMap(([ name, value ]) => [ "-o", `${name}=${value}` ]) ]
 }
 
 /** The address of the Debian archive that this system is configured to use. */

@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto"
 import { join } from "node:path"
 import { ensureServers } from "../install.mjs"
 import { exchange, json } from "../clients/http.mjs"
+import { waitFor } from "../waiting.mjs"
 import { Daemon } from "./daemon.mjs"
 import { Server, serverCertificate, tlsFiles } from "./server.mjs"
 
@@ -57,7 +58,8 @@ class ConsulServer extends Server {
         if (!this.acl)
             return
         const Rules = "key_prefix \"\" { policy = \"write\" } session_prefix \"\" { policy = \"write\" }"
-        await this.admin.call("PUT", "/v1/acl/policy", { Name: "locks", Rules })
+        // its tokens are valid a moment before it lets others be made
+        await waitFor(() => this.admin.call("PUT", "/v1/acl/policy", { Name: "locks", Rules }), { what: "a policy to be made" })
         await this.admin.call("PUT", "/v1/acl/token", { SecretID: this.password, Policies: [ { Name: "locks" } ] })
     }
 

@@ -17,9 +17,10 @@ export class Daemon {
      * @param {object} [how.account] `{ uid, gid }` to run as
      * @param {Record<string, string>} [how.env] added to the environment
      * @param {NodeJS.Signals} [how.gently] the signal that ends it in good order, SIGTERM by default
+     * @param {number} [how.patience] milliseconds that it may take for that, 5000 by default
      */
     constructor (how) {
-        this.how = { gently: "SIGTERM", ...how }
+        this.how = { gently: "SIGTERM", patience: 5000, ...how }
     }
 
     /** Its process id, undefined when it does not run. */
@@ -55,14 +56,14 @@ export class Daemon {
         guardProcess(this.#child.pid, this.how.gently)
     }
 
-    /** Ends it in good order, within 5 seconds; by force after that. */
+    /** Ends it in good order; by force when its time for that is over. */
     async stop () {
         if (!this.running)
             return
         if (this.#paused)
             this.resume()
         signal(this.#child.pid, this.how.gently)
-        const timer = setTimeout(() => { this.kill().catch(() => {}) }, 5000)
+        const timer = setTimeout(() => { this.kill().catch(() => {}) }, this.how.patience)
         try {
             await this.#ended()
         }

@@ -28,7 +28,8 @@ class PostgresServer extends Server {
         await this.#initialise()
         this.daemons = [ new Daemon({
             command: this.binaries.postgres, args: [ "-D", this.data ], folder: this.folder, log: join(this.folder, "log"),
-            account: this.account, gently: "SIGINT" // "fast shutdown": does not wait for clients
+            account: this.account, gently: "SIGINT", // "fast shutdown": does not wait for clients
+            patience: 60_000 // by force it would lose what was committed last
         }) ]
         this.admin = new PgAdmin({ path: join(this.folder, `.s.PGSQL.${this.port}`) }, { user: ADMIN, database: "postgres" })
     }
