@@ -105,14 +105,14 @@ async function leaky (t, body, grace = 300) {
         test("a test", async (t) => { ${body} })
         test("another", () => {})`)
     return await new Promise((resolve) => {
-        execFile(process.execPath, [ "--test", file ], { env: { ...process.env, NODE_TEST_CONTEXT: undefined } },
-            (error, stdout) => resolve({ code: error?.code ?? 0, stdout }))
+        execFile(process.execPath, [ file ], { env: { ...process.env, NODE_TEST_CONTEXT: undefined } },
+            (error, stdout, stderr) => resolve({ code: error?.code ?? 0, output: stdout + stderr }))
     })
 }
 
 test("a file that leaves nothing behind passes", async (t) => {
-    const { code, stdout } = await leaky(t, "setTimeout(() => {}, 20); await startChild(t, \"data:text/javascript,setInterval(()=>{},9)\")", 5000)
-    assert.equal(code, 0, stdout)
+    const { code, output } = await leaky(t, "setTimeout(() => {}, 20); await startChild(t, \"data:text/javascript,setInterval(()=>{},9)\")", 5000)
+    assert.equal(code, 0, output)
 })
 
 for (const [ what, body, message ] of [
@@ -124,7 +124,7 @@ for (const [ what, body, message ] of [
     [ "listeners that pile up", "for (let i = 0; i < 12; i++) process.on(\"x\", () => {})", /MaxListenersExceededWarning/ ]
 ])
     test(`a file that leaves ${what} behind fails`, async (t) => {
-        const { code, stdout } = await leaky(t, body)
-        assert.equal(code, 1, stdout)
-        assert.match(stdout, message)
+        const { code, output } = await leaky(t, body)
+        assert.equal(code, 1, output)
+        assert.match(output, message)
     })
