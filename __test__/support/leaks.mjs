@@ -12,7 +12,7 @@ import { reaperPid } from "./reaper.mjs"
  *
  * - an unhandled rejection, also one that comes after its test has ended;
  * - a warning of too many listeners on an emitter;
- * - something that keeps the process alive `grace` (10,000) milliseconds after the last test: a handle, a timer, a
+ * - something that keeps the process alive `grace` (10,000) milliseconds after the last test and its hooks: a handle, a timer, a
  *   connection, a child;
  * - a child or a server of a test that still lives when the process ends.
  *
@@ -33,10 +33,13 @@ export function watchLeaks ({ grace = 10_000 } = {}) {
         running++
         clearTimeout(timer)
     })
-    afterEach(() => {
-        clearTimeout(timer)
-        if (--running === 0)
-            expect(10)
+    afterEach((t) => {
+        // the last of the test's own hooks, which clear away and may rightly take long
+        t.after(() => {
+            clearTimeout(timer)
+            if (--running === 0)
+                expect(10)
+        })
     })
     // A process that leaks nothing has ended before the last of these fires, for the timers themselves do not keep it alive. In several
     // steps, as all that is due after a moment in which the machine stood still is due at once.

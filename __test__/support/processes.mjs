@@ -55,9 +55,9 @@ export function descendants (pid) {
 export async function freeze (pid) {
     const all = [ pid ]
     for (let further = all; further.length > 0; all.push(...further)) {
-        for (const each of further)
-            signal(each, "SIGSTOP")
-        await waitFor(() => further.every(stands), { every: 2, what: `process ${pid} and its descendants to stop` })
+        // again each time, should somebody else let them go on
+        await waitFor(() => further.filter((each) => !stands(each) && signal(each, "SIGSTOP")).length === 0,
+            { every: 2, what: `process ${pid} and its descendants to stop` })
         further = descendants(pid).filter((each) => !all.includes(each))
     }
     return all
