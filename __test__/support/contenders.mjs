@@ -43,5 +43,5 @@ export async function ended (child) {
 
 /** Resolves when `count` wait for the lock, as the server and this process see it. */
 export async function pending (mutex, count) {
-    await waitFor(async () => (await mutex.query()).pending.length === count, { what: `${count} waiters`, timeout: 20_000 })
+    await waitFor(async () => (await mutex.query()).pending.length === count, { what: `${count} waiters` })
 }
