@@ -103,12 +103,19 @@ function execute (args, limit) {
         }, limit * 1000)
         child.stdout.on("data", (chunk) => output += chunk)
         child.stderr.on("data", (chunk) => output += chunk)
-        child.on("error", (error) => output += error.stack)
-        // A child that the file left behind may hold the pipes open, so the end of the file is its exit, not "close".
-        child.on("exit", (code, signal) => {
+        const over = (code, signal) => {
             clearTimeout(timer)
             running.delete(end)
             setImmediate(() => resolve({ code, signal, output, expired }))
+        }
+        // It could not be started, and there will be no exit.
+        child.on("error", (error) => {
+            output += error.stack
+            over(1, null)
+        })
+        // A child that the file left behind may hold the pipes open, so the end of the file is its exit, not "close".
+        child.on("exit", (code, signal) => {
+            over(code, signal)
             if (grouped)
                 end()
         })
