@@ -4,8 +4,9 @@ import { parentPort, workerData } from "node:worker_threads"
 import { Mutex } from "../../index.mjs"
 import { warm, ways } from "./lane.mjs"
 
-const { url, act, ms } = workerData ?? { url: process.argv[2], act: process.argv[3] }
+const { url, act, ms, isTold } = workerData ?? { url: process.argv[2], act: process.argv[3] }
 const say = parentPort === null ? (message) => process.send(message) : (message) => parentPort.postMessage(message)
+const heard = () => new Promise((resolve) => (parentPort ?? process).once("message", resolve))
 const mutex = new Mutex(url)
 
 function spin (milliseconds) {
@@ -26,14 +27,18 @@ const ACTS = {
         say({ name: "ready", ways })
         spin(Infinity)
     },
-    /** Asks, computes, and looks then. */
+    /** Asks, computes, and looks then. With `isTold` it waits for a word before it asks. */
     async blocked () {
+        if (isTold) {
+            say({ name: "warm" })
+            await heard()
+        }
         const asked = mutex.lock()
         say({ name: "ready", ways: [ ...ways ] })
         spin(ms)
         const lock = await asked
         say({ name: "spun", aborted: lock.signal.aborted })
-        await new Promise((resolve) => parentPort.once("message", resolve))
+        await heard()
         await lock.release()
         await mutex.close()
     },
@@ -69,18 +74,16 @@ const ACTS = {
     },
     /** Asks when it is told to, for what somebody else has, and ends when it is told again. */
     async waiting () {
-        const told = () => new Promise((resolve) => (parentPort ?? process).once("message", resolve))
         say({ name: "warm" })
-        await told()
+        await heard()
         mutex.acquire()
         say({ name: "ready", ways })
-        await told()
+        await heard()
         process.exit(0)
     },
     /** Has nothing more to do. */
     idle () {
-        say({ name: "ready", ways })
-        process.disconnect()
+        process.send({ name: "ready", ways }, () => process.disconnect())
     }
 }
 
