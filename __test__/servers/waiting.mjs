@@ -5,6 +5,7 @@ import { test } from "node:test"
 import { Mutex } from "../../index.mjs"
 import { contender, ended, freed, holder, opened, pending } from "../support/contenders.mjs"
 import { noLeftovers } from "../support/servers.mjs"
+import { waitFor } from "../support/waiting.mjs"
 
 /**
  * @param {(t: object) => Promise<object>} start one of support/servers.mjs
@@ -17,8 +18,8 @@ export function testWaiting (start, { timeouts = 5 } = {}) {
         await Promise.all(mutexes.map((mutex) => mutex.open()))
         const waits = mutexes.map((mutex) => mutex.lock())
         const locks = await Promise.all(waits.slice(0, 990))
-        const connections = await server.connections()
-        assert.ok(connections <= 3, `${connections} connections`)
+        let connections
+        await waitFor(async () => (connections = await server.connections()) <= 3, { what: () => `three connections, not ${connections}` })
         await Promise.all(locks.map((lock) => lock.release()))
         await Promise.all(waits.slice(990).map(async (wait) => (await wait).release()))
         await Promise.all(mutexes.map((mutex) => mutex.close()))
@@ -119,23 +120,24 @@ export function testCrowd (start, requests, ttl) {
             await child.send({ do: "lock" })
             await pending(mutex, index + 1)
         }
-        const costs = []
+        const each = []
         let before = await requests(server)
         await lock.release()
         let last = lock.token
-        for (const [ index, child ] of children.entries()) {
+        for (const child of children) {
             const { token } = await child.message("held")
             assert.ok(token > last)
             last = token
             await freed(child)
-            if (index % 10 === 9) {
-                const now = await requests(server)
-                costs.push(now - before)
-                before = now
-            }
+            const now = await requests(server)
+            each.push(now - before)
+            before = now
         }
-        t.diagnostic(`requests for ten hand-overs while 30, 20 and 10 wait: ${costs}`)
-        assert.ok(costs[0] > 0 && costs[0] < 1.5 * costs[2], `requests for ten hand-overs while 30, 20 and 10 wait: ${costs}`)
+        // What comes once in a while, such as a connection that opens late or a moment left for old processes, is dear and not the hand-over's.
+        const costs = [ 0, 10, 20 ].map((at) => each.slice(at, at + 10).sort((a, b) => a - b).slice(0, 7).reduce((sum, cost) => sum + cost))
+        const summary = `requests for the cheapest seven of ten hand-overs while 30, 20 and 10 wait: ${costs}, of ${each}`
+        t.diagnostic(summary)
+        assert.ok(costs[0] > 0 && costs[0] < 1.5 * costs[2], summary)
         for (const child of children)
             await child.send({ do: "close" })
         for (const child of children)
