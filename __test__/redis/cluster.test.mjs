@@ -19,7 +19,7 @@ async function node (t) {
 
 const own = (server, first, last) => server.admin.command("CLUSTER", "ADDSLOTSRANGE", String(first), String(last))
 
-const works = (server) => waitFor(async () => /cluster_state:ok/.test(await server.admin.command("CLUSTER", "INFO")), { what: "the cluster to be up" })
+const works = (server) => waitFor(async () => /cluster_state:ok/.test(await server.admin.command("CLUSTER", "INFO")), { what: "the cluster to be up", timeout: 60_000 })
 
 test("all keys of a lock are in one slot, whatever is asked for", async (t) => {
     const server = await node(t)

@@ -5,6 +5,7 @@ import { createServer as createWeb } from "node:http"
 import { inspect } from "node:util"
 import { test } from "node:test"
 import { Mutex } from "../../index.mjs"
+import { pending } from "../support/contenders.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
 import { redis, tlsFiles } from "../support/servers.mjs"
 
@@ -17,7 +18,7 @@ async function fails (url, code, port, secrets = []) {
     let error
     try {
         await mutex.open()
-        await mutex.lock({ timeout: 20_000 })
+        await mutex.lock({ timeout: 60_000 })
         assert.fail("no error")
     }
     catch (caught) {
@@ -31,14 +32,17 @@ async function fails (url, code, port, secrets = []) {
     assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${port}`))
     for (const secret of secrets)
         assert.ok(!shown.includes(secret), shown)
-    assert.ok(performance.now() - start < 7000)
+    assert.ok(performance.now() - start < 30_000)
     return error
 }
 
 async function listening (t, server) {
     await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
     const sockets = new Set()
-    server.on("connection", (socket) => sockets.add(socket))
+    server.on("connection", (socket) => {
+        sockets.add(socket)
+        socket.on("error", () => {}) // a client may leave by a reset
+    })
     t.after(() => new Promise((resolve) => {
         server.close(resolve)
         for (const socket of sockets)
@@ -98,10 +102,10 @@ test("an ACL user with the documented rights can do everything", async (t) => {
     await b.open()
     const reader = await a.lock({ shared: true })
     const waiting = b.lock()
-    while ((await a.query()).pending.length === 0) ;
+    await pending(a, 1)
     await reader.release()
     const back = a.lock()
-    while ((await a.query()).pending.length === 0) ;
+    await pending(a, 1)
     await (await waiting).release()
     await (await back).release()
     await a.close()
@@ -158,7 +162,7 @@ test("TLS: verified against ca; an unknown CA, an expired certificate, a wrong n
     await assert.rejects(broken.open(), (error) => error.code === "ERR_TLS" && error.message.includes("/nowhere/ca.pem"))
     const plain = await redis(t)
     // Redis waits for the end of what it takes for a command, which looks like a dead network
-    const silent = await fails(`${plain.url("foo")}?tls=true&ca=${encodeURIComponent(tlsFiles.ca)}&connect_timeout=1`, "ERR_CONNECT", plain.port)
+    const silent = await fails(`${plain.url("foo")}?tls=true&ca=${encodeURIComponent(tlsFiles.ca)}&connect_timeout=3`, "ERR_CONNECT", plain.port)
     assert.match(silent.message, /TLS/)
 })
 

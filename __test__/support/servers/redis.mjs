@@ -17,7 +17,7 @@ class RedisServer extends Server {
         const socket = join(this.folder, "s")
         const secret = randomBytes(12).toString("hex")
         const lines = [
-            "bind 127.0.0.1", "protected-mode no", "daemonize no", `dir ${this.folder}`, `unixsocket ${socket}`, "save \"\"",
+            "bind 127.0.0.1", "protected-mode no", "daemonize no", `dir ${quote(this.folder)}`, `unixsocket ${quote(socket)}`, "save \"\"",
             `appendonly ${options.persistent ? "yes" : "no"}`, "appendfsync everysec",
             `user ${ADMIN} on >${secret} ~* &* +@all`
         ]
