@@ -8,6 +8,9 @@ import { noLeftovers } from "../support/servers.mjs"
 import { waitFor } from "../support/waiting.mjs"
 import { fastest } from "./fastest.mjs"
 
+/** A machine that is slow, or stands still for a moment, shall cost no hold and fail no call. */
+const PATIENT = { ttl: 60, connect_timeout: 60 }
+
 /**
  * @param {(t: object) => Promise<object>} start one of support/servers.mjs
  * @param {object} [server] `seesSince`: whether the server tells since when an old process holds
@@ -15,7 +18,7 @@ import { fastest } from "./fastest.mjs"
 export function testLegacy (start, { seesSince = false } = {}) {
     test("an old process stays out while a new one holds, exclusive or shared, and gets in afterwards", async (t) => {
         const server = await start(t)
-        const mutex = await opened(t, server.url("foo"))
+        const mutex = await opened(t, server.url("foo", PATIENT))
         const other = legacy(server)
         for (const shared of [ false, true ]) {
             const lock = await mutex.lock({ shared })
@@ -29,7 +32,7 @@ export function testLegacy (start, { seesSince = false } = {}) {
 
     test("a new process stays out while an old one holds, sees it as an unknown holder, and follows it soon", async (t) => {
         const server = await start(t)
-        const mutex = await opened(t, server.url("foo"))
+        const mutex = await opened(t, server.url("foo", PATIENT))
         const other = legacy(server)
         await other.acquire("foo")
         assert.equal(await mutex.tryAcquire(), false)
@@ -74,7 +77,7 @@ async function turnsOf (children, mutex, rounds) {
 export function testLegacyCrowd (start, { rounds, left }) {
     test("old and new processes in a crowd are never inside together, and all make progress", async (t) => {
         const server = await start(t)
-        const url = server.url("foo")
+        const url = server.url("foo", PATIENT)
         const children = await Promise.all(Array.from({ length: 3 }, () => contender(t, url, "loop")))
         let stopped = false
         const history = new History()

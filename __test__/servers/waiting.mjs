@@ -7,6 +7,9 @@ import { contender, ended, freed, holder, opened, pending } from "../support/con
 import { noLeftovers } from "../support/servers.mjs"
 import { waitFor } from "../support/waiting.mjs"
 
+/** A machine that is slow, or stands still for a moment, shall cost no hold and fail no call. */
+const PATIENT = { ttl: 60, connect_timeout: 60 }
+
 /**
  * @param {(t: object) => Promise<object>} start one of support/servers.mjs
  * @param {object} [server] `timeouts`: how many different timeouts, from 0 ms on, cross with grants
@@ -14,7 +17,7 @@ import { waitFor } from "../support/waiting.mjs"
 export function testWaiting (start, { timeouts = 5 } = {}) {
     test("a thousand mutexes of one process, contended ones among them, use at most three connections", async (t) => {
         const server = await start(t)
-        const mutexes = Array.from({ length: 1000 }, (_, n) => new Mutex(server.url(`lock-${n % 990}`)))
+        const mutexes = Array.from({ length: 1000 }, (_, n) => new Mutex(server.url(`lock-${n % 990}`, PATIENT)))
         await Promise.all(mutexes.map((mutex) => mutex.open()))
         const waits = mutexes.map((mutex) => mutex.lock())
         const locks = await Promise.all(waits.slice(0, 990))
@@ -28,7 +31,7 @@ export function testWaiting (start, { timeouts = 5 } = {}) {
 
     test("a waiter that gives up is gone from the server at once, and those behind it move up", async (t) => {
         const server = await start(t)
-        const url = server.url("foo")
+        const url = server.url("foo", PATIENT)
         const child = await holder(t, url)
         const mutex = await opened(t, url)
         await assert.rejects(mutex.lock({ timeout: 300 }), { code: "ERR_TIMEOUT" })
@@ -49,7 +52,7 @@ export function testWaiting (start, { timeouts = 5 } = {}) {
 
     test("grants that cross with timeouts are given back: nobody is locked out by a waiter that has left", async (t) => {
         const server = await start(t)
-        const url = server.url("foo")
+        const url = server.url("foo", PATIENT)
         const child = await contender(t, url, "loop")
         const mutex = await opened(t, url)
         let last = 0n
@@ -75,7 +78,7 @@ export function testWaiting (start, { timeouts = 5 } = {}) {
 
     test("a waiting writer holds back later readers of other processes, and readers enter together", async (t) => {
         const server = await start(t)
-        const url = server.url("foo")
+        const url = server.url("foo", PATIENT)
         const mutex = await opened(t, url)
         const first = await mutex.lock({ shared: true })
         const children = []
@@ -112,7 +115,7 @@ export function testWaiting (start, { timeouts = 5 } = {}) {
 export function testCrowd (start, requests, ttl) {
     test("30 waiting processes get the lock in order, and a hand-over costs the same whether 10 or 30 wait", async (t) => {
         const server = await start(t)
-        const url = server.url("foo", { ttl })
+        const url = server.url("foo", { ...PATIENT, ttl })
         const mutex = await opened(t, url)
         const lock = await mutex.lock()
         const children = await Promise.all(Array.from({ length: 30 }, () => contender(t, url)))
