@@ -27,7 +27,8 @@ class PgBouncer extends Server {
             `listen_port = ${this.port}`, "unix_socket_dir =", "auth_type = trust", `auth_file = ${users}`, `pool_mode = ${this.options.mode ?? "transaction"}`,
             "default_pool_size = 5", "ignore_startup_parameters = extra_float_digits,options", ...(this.options.config ?? []) ].join("\n") + "\n")
         if (account)
-            await chown(this.folder, account.uid, account.gid)
+            for (const path of [ this.folder, users, file ]) // whatever the umask is, it must be able to read them
+                await chown(path, account.uid, account.gid)
         this.daemons = [ new Daemon({ command: pgbouncer, args: [ file ], folder: this.folder, log: join(this.folder, "log"), account }) ]
         this.admin = new PgClient({ host: this.host, port: this.port }, { user, database: database ?? "template1" })
     }
@@ -42,6 +43,11 @@ class PgBouncer extends Server {
 
     address () {
         return { ...super.address(), database: this.database }
+    }
+
+    /** With those of the option `parameters`. */
+    parameters () {
+        return { ...super.parameters(), ...this.options.parameters }
     }
 }
 

@@ -82,6 +82,7 @@ class PostgresServer extends Server {
         if (this.database !== undefined && ![ "template1", "postgres" ].includes(this.database))
             await this.admin.query(`CREATE DATABASE ${named(this.database)}`)
         if (this.options.standby) {
+            await this.admin.query("CHECKPOINT") // the role outlives a stop that has to be made by force
             await this.stop()
             await writeFile(join(this.data, "standby.signal"), "")
             await this.start()
@@ -95,6 +96,11 @@ class PostgresServer extends Server {
 
     address () {
         return { ...super.address(), database: this.database }
+    }
+
+    /** With those of the option `parameters`. */
+    parameters () {
+        return { ...super.parameters(), ...this.options.parameters }
     }
 }
 
@@ -122,7 +128,7 @@ class PgAdmin extends PgClient {
         for (const pid of doomed)
             await this.query(`SELECT pg_terminate_backend(${pid})`)
         const left = async () => [ ...await this.sessions(), ...await this.locks() ].filter(({ pid }) => doomed.includes(pid))
-        await waitFor(async () => (await left()).length === 0, { what: "terminated sessions to be gone" })
+        await waitFor(async () => (await left()).length === 0, { timeout: 60_000, what: "terminated sessions to be gone" })
     }
 
     async traces () {
