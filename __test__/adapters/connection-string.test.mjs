@@ -4,7 +4,8 @@ import { userInfo } from "node:os"
 import advisoryLock, { mutexUrl, strToKey } from "ipc-mutex/advisory-lock"
 import Mutex from "ipc-mutex"
 import { watchLeaks } from "../support/leaks.mjs"
-import { noLeftovers, postgres, tlsFiles } from "../support/servers.mjs"
+import { tlsFiles } from "../support/servers.mjs"
+import { noLeftovers, postgres, took } from "../pgsql/patient.mjs"
 import { conString, session } from "./databases.mjs"
 
 watchLeaks()
@@ -82,7 +83,10 @@ describe("a connection string", () => {
 
     test("with an unknown parameter is a warning, which names it", async (t) => {
         const warnings = []
-        const listen = (warning) => warnings.push(`${warning.code} ${warning.message}`)
+        const listen = ({ name, code, message }) => { // not Node's own
+            if (name === "MutexWarning")
+                warnings.push(`${code} ${message}`)
+        }
         process.on("warning", listen)
         t.after(() => process.off("warning", listen))
         mutexUrl("postgres://u@h/d?sslmod=verify-full", "x")
@@ -129,13 +133,13 @@ describe("on a server", () => {
         const server = await postgres(t, { password: "it's a \\ secret", database: "my app" })
         const sql = session(t, server)
         environment(t, { PGPASSWORD: server.password })
-        const pairs = `host=127.0.0.1 port=${server.port} user=${server.user} dbname='my app'`
+        const pairs = `host=127.0.0.1 port=${server.port} user=${server.user} dbname='my app' connect_timeout=30`
         const [ first, second ] = [ pairs, conString(server) ].map((text) => advisoryLock(text)(t.name))
         assert.equal(await first.tryLock(), true)
         assert.equal(await second.tryLock(), false)
         assert.equal(await sql.tryLock(strToKey(t.name)), false)
         await first.unlock()
-        const socket = advisoryLock(`host=${server.folder} port=${server.port} user=support dbname='my app'`)(t.name)
+        const socket = advisoryLock(`host='${server.folder}' port=${server.port} user=support dbname='my app' connect_timeout=30`)(t.name)
         assert.equal(await socket.tryLock(), true)
         assert.equal(await sql.tryLock(strToKey(t.name)), false)
         await socket.unlock()
@@ -196,9 +200,8 @@ describe("on a server", () => {
     test("connect_timeout ends an attempt at a server that does not answer", async (t) => {
         const server = await postgres(t, { password: true })
         await server.pause()
-        const begun = performance.now()
-        await assert.rejects(locks(t, server, conString(server, { connect_timeout: 1 })), { code: "ERR_CONNECT" })
-        assert.ok(performance.now() - begun < 5000)
+        const time = await took(assert.rejects(locks(t, server, conString(server, { connect_timeout: 1 })), { code: "ERR_CONNECT" }))
+        assert.ok(time < 5000, `rejected after ${time} ms`)
         await server.resume()
     })
 })
