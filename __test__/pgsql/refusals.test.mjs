@@ -1,24 +1,32 @@
 // What cannot be used is refused at once, with a code, host and port, and without a secret.
 import { test } from "node:test"
 import assert from "node:assert/strict"
+import { readFile } from "node:fs/promises"
 import { createServer } from "node:net"
 import { createServer as createWebServer } from "node:http"
 import { inspect } from "node:util"
 import { userInfo } from "node:os"
+import { join } from "node:path"
 import { watchLeaks } from "../support/leaks.mjs"
 import { returnPort, takePort } from "../support/ports.mjs"
-import { noLeftovers, postgres, pgbouncer } from "../support/servers.mjs"
 import { startProxy } from "../support/proxy.mjs"
 import { Mutex, MutexError, freshId, opened, rejection } from "../conformance/world.mjs"
+import { noLeftovers, pgbouncer, postgres, took, waitFor } from "./patient.mjs"
 
 watchLeaks()
+for (const name of Object.keys(process.env).filter((each) => each.startsWith("PG")))
+    delete process.env[name]
+
+/** What URLs say that do not come from a server: as those of patient.mjs. */
+const PATIENT = "connect_timeout=30"
 
 /** The error of `open()`, checked for what is true of all of them. */
-async function refusal (url, { port, secrets = [], within = 6000 } = {}) {
-    const begun = performance.now()
+async function refusal (url, { port, secrets = [], within = 20_000 } = {}) {
     const mutex = new Mutex(url)
-    const error = await rejection(mutex.open())
-    assert.ok(performance.now() - begun < within, `refused in time, not after ${performance.now() - begun} ms`)
+    const refused = rejection(mutex.open())
+    const time = await took(refused)
+    const error = await refused
+    assert.ok(time < within, `refused in time, not after ${time} ms`)
     assert.ok(error instanceof MutexError, inspect(error))
     if (port)
         assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${port}`))
@@ -27,11 +35,14 @@ async function refusal (url, { port, secrets = [], within = 6000 } = {}) {
     return error
 }
 
+/** What the server has written about what it did. */
+const logOf = (server) => readFile(join(server.folder, "log"), "utf8")
+
 test("a server that is not there, or does not answer, is ERR_CONNECT within connect_timeout", async (t) => {
     const port = await takePort()
     t.after(() => returnPort(port))
-    assert.equal((await refusal(`rpm+pgsql://u:secret@127.0.0.1:${port}/db/foo`, { port, secrets: [ "secret" ] })).code, "ERR_CONNECT")
-    const silent = createServer(() => {})
+    assert.equal((await refusal(`rpm+pgsql://u:secret@127.0.0.1:${port}/db/foo?${PATIENT}`, { port, secrets: [ "secret" ] })).code, "ERR_CONNECT")
+    const silent = createServer((socket) => socket.on("error", () => {}).resume())
     await new Promise((resolve) => silent.listen(0, "127.0.0.1", resolve))
     t.after(() => silent.close())
     silent.unref()
@@ -45,8 +56,8 @@ test("something else than PostgreSQL is ERR_SERVER", async (t) => {
     await new Promise((resolve) => web.listen(0, "127.0.0.1", resolve))
     t.after(() => web.close())
     const { port } = web.address()
-    assert.equal((await refusal(`rpm+pgsql://127.0.0.1:${port}/foo`, { port })).code, "ERR_SERVER")
-    assert.equal((await refusal(`rpm+pgsql://127.0.0.1:${port}/foo?tls=insecure`, { port })).code, "ERR_SERVER")
+    assert.equal((await refusal(`rpm+pgsql://127.0.0.1:${port}/foo?${PATIENT}`, { port })).code, "ERR_SERVER")
+    assert.equal((await refusal(`rpm+pgsql://127.0.0.1:${port}/foo?tls=insecure&${PATIENT}`, { port })).code, "ERR_SERVER")
 })
 
 for (const auth of [ "scram", "md5", "password" ])
@@ -55,10 +66,10 @@ for (const auth of [ "scram", "md5", "password" ])
         const mutex = await opened(t, server.url("foo"))
         await mutex.acquire()
         await mutex.release()
-        const { port, user } = server
+        const { port } = server
         const secrets = [ "wrong-word" ]
-        assert.equal((await refusal(`rpm+pgsql://${user}:wrong-word@127.0.0.1:${port}/foo`, { port, secrets })).code, "ERR_AUTH")
-        assert.equal((await refusal(`rpm+pgsql://${user}@127.0.0.1:${port}/foo`, { port })).code, "ERR_AUTH")
+        assert.equal((await refusal(server.url("foo", {}, { password: "wrong-word" }), { port, secrets })).code, "ERR_AUTH")
+        assert.equal((await refusal(server.url("foo", {}, { password: undefined }), { port })).code, "ERR_AUTH")
     })
 
 test("without a user in the URL it is PGUSER, with PGPASSWORD, and then the user of the process", async (t) => {
@@ -67,7 +78,7 @@ test("without a user in the URL it is PGUSER, with PGPASSWORD, and then the user
         delete process.env.PGUSER
         delete process.env.PGPASSWORD
     })
-    const url = `rpm+pgsql://127.0.0.1:${server.port}/foo`
+    const url = server.url("foo", {}, { user: undefined, password: undefined })
     process.env.PGPASSWORD = server.password
     const error = await refusal(url, { port: server.port, secrets: [ server.password ] })
     assert.equal(error.code, "ERR_AUTH")
@@ -78,26 +89,28 @@ test("without a user in the URL it is PGUSER, with PGPASSWORD, and then the user
 
 test("an unknown database is ERR_SERVER, a database that may not be entered ERR_AUTH", async (t) => {
     const server = await postgres(t, { password: true, database: "closed" })
-    const { port, user, password } = server
-    const url = (database) => `rpm+pgsql://${user}:${password}@127.0.0.1:${port}/${database}/foo`
-    const unknown = await refusal(url("nowhere"), { port, secrets: [ password ] })
+    const { port, password } = server
+    const unknown = await refusal(server.url("foo", {}, { database: "nowhere" }), { port, secrets: [ password ] })
     assert.equal(unknown.code, "ERR_SERVER")
     assert.match(inspect(unknown.cause), /nowhere/)
     await server.admin.query("REVOKE CONNECT ON DATABASE closed FROM PUBLIC")
-    assert.equal((await refusal(url("closed"), { port, secrets: [ password ] })).code, "ERR_AUTH")
+    assert.equal((await refusal(server.url("foo"), { port, secrets: [ password ] })).code, "ERR_AUTH")
 })
 
 test("too many connections is ERR_CONNECT, and passes", async (t) => {
     const server = await postgres(t, { password: true })
     await server.admin.query(`ALTER ROLE ${server.user} CONNECTION LIMIT 0`)
     assert.equal((await refusal(server.url("foo"), { port: server.port })).code, "ERR_CONNECT")
-    await server.admin.query(`ALTER ROLE ${server.user} CONNECTION LIMIT 1`)
-    const holder = await opened(t, server.url("foo"))
+    // For another role, for a session that was refused counts as one of its role's until it has ended.
+    await server.admin.query(`CREATE ROLE pair LOGIN PASSWORD '${server.password}' CONNECTION LIMIT 2`)
+    const holder = await opened(t, server.url("foo", {}, { user: "pair" }))
     await holder.acquire()
-    const waiting = await opened(t, server.url("foo"))
+    const waiting = await opened(t, server.url("foo", { connect_timeout: 31 }, { user: "pair" }))
     const granted = waiting.acquire()
+    await waitFor(async () => (await logOf(server)).includes("too many connections for role \"pair\""), { what: "a third connection to be refused" })
     await holder.release()
     await granted
+    await waiting.release()
 })
 
 test("a read-only replica is ERR_SERVER", async (t) => {
@@ -110,11 +123,16 @@ test("a read-only replica is ERR_SERVER", async (t) => {
 test("TLS verifies the server: its CA, its dates and its name; a server without TLS is refused", async (t) => {
     const server = await postgres(t, { password: true, tls: true })
     const mutex = await opened(t, server.url("foo"))
-    const other = await opened(t, server.url("foo"))
+    const other = await opened(t, server.url("foo", { connect_timeout: 31 }))
     await mutex.acquire()
     // A cancelled wait sends its cancel request over TLS as well.
-    assert.equal((await rejection(other.acquire({ timeout: 200 }))).code, "ERR_TIMEOUT")
-    assert.deepEqual((await mutex.query()).pending, [])
+    const abort = new AbortController()
+    const cancelled = rejection(other.acquire({ signal: abort.signal }))
+    await waitFor(async () => (await mutex.query()).pending.length === 1, { what: "the other to wait" })
+    abort.abort(new Error("enough"))
+    assert.equal((await cancelled).message, "enough")
+    await waitFor(async () => (await mutex.query()).pending.length === 0, { what: "the wait to be over" })
+    assert.match(await logOf(server), /canceling statement due to user request/)
     await mutex.release()
     const { port } = server
     const unknown = await refusal(server.url("foo", { ca: server.tlsFiles.unknownCa }), { port, secrets: [ server.password ] })
@@ -158,12 +176,13 @@ test("a PgBouncer that shares sessions is refused, one that does not is used", a
 
 test("a role's own time limits do not end waits or holds", async (t) => {
     const server = await postgres(t, { password: true })
-    for (const limit of [ "statement_timeout", "lock_timeout", "idle_session_timeout" ])
-        await server.admin.query(`ALTER ROLE ${server.user} SET ${limit} = 100`)
+    const limit = 5000 // until a session has changed them, it has no more time than this itself
+    for (const name of [ "statement_timeout", "lock_timeout", "idle_session_timeout" ])
+        await server.admin.query(`ALTER ROLE ${server.user} SET ${name} = ${limit}`)
     const proxy = await startProxy(server, t) // another port: clients of their own
     const [ a, b ] = [ await opened(t, server.url("foo")), await opened(t, server.url("foo", {}, proxy.port)) ]
     const lock = await a.lock()
-    const error = await rejection(b.acquire({ timeout: 500 }))
+    const error = await rejection(b.acquire({ timeout: limit + 1000 }))
     assert.equal(error.code, "ERR_TIMEOUT")
     assert.equal(lock.signal.aborted, false)
     await lock.release()
