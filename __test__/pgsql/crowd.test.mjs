@@ -4,9 +4,8 @@ import assert from "node:assert/strict"
 import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { watchLeaks } from "../support/leaks.mjs"
-import { noLeftovers, postgres } from "../support/servers.mjs"
-import { waitFor } from "../support/waiting.mjs"
 import { Mutex, freshId, opened } from "../conformance/world.mjs"
+import { noLeftovers, postgres, waitFor } from "./patient.mjs"
 
 watchLeaks()
 
@@ -30,7 +29,7 @@ test("waiting costs a connection each, up to a limit; the rest waits in the proc
     const server = await postgres(t, { password: true })
     const ids = Array.from({ length: 24 }, () => freshId())
     const holders = await Promise.all(ids.map((id) => opened(t, server.url(id))))
-    const waiters = await Promise.all(ids.map((id) => opened(t, server.url(id, { connect_timeout: 4 }))))
+    const waiters = await Promise.all(ids.map((id) => opened(t, server.url(id, { connect_timeout: 31 }))))
     await Promise.all(holders.map((mutex) => mutex.acquire()))
     const waits = waiters.map((mutex) => mutex.acquire())
     await waitFor(async () => (await server.admin.locks()).filter((lock) => !lock.granted).length === 8, { what: "eight waiters" })
@@ -62,7 +61,7 @@ async function statements (t, server, number) {
     const id = freshId()
     const mutexes = []
     for (let each = 0; each < number; each++) // different options make different clients, as different processes are
-        mutexes.push(await opened(t, server.url(id, { connect_timeout: 5 + each / 10 })))
+        mutexes.push(await opened(t, server.url(id, { connect_timeout: 31 + each / 10 })))
     const log = async () => (await readFile(join(server.folder, "log"), "utf8")).split("\n").filter((line) => /execute .*pg_(try_)?advisory/.test(line)).length
     const before = await log()
     await mutexes[0].acquire()
@@ -90,7 +89,7 @@ test("commands per hand-over do not grow with the number of waiters", async (t) 
 test("a lock that goes to and fro is waited for without a try, which would be in vain", async (t) => {
     const server = await postgres(t, { config: [ "log_statement = 'all'" ] })
     const id = freshId()
-    let [ one, other ] = [ await opened(t, server.url(id)), await opened(t, server.url(id, { connect_timeout: 4 })) ]
+    let [ one, other ] = [ await opened(t, server.url(id)), await opened(t, server.url(id, { connect_timeout: 31 })) ]
     const tries = async () => (await readFile(join(server.folder, "log"), "utf8")).split("\n").filter((line) => /execute .*pg_try_advisory/.test(line)).length
     const before = await tries()
     await one.acquire()
@@ -102,8 +101,10 @@ test("a lock that goes to and fro is waited for without a try, which would be in
         [ one, other ] = [ other, one ]
     }
     await one.release()
-    // The first acquire() of each, when nobody knows yet, and the first that finds the lock taken.
-    assert.ok(await tries() - before <= 4, `${await tries() - before} tries`)
+    // The first acquire() of each, when nobody knows yet, and the first that finds the lock taken; another one for each time that the
+    // machine stands still for so long that an idle connection is closed. Without what is known there would be one in each round.
+    const tried = await tries() - before
+    assert.ok(tried <= 6, `${tried} tries`)
     // And when it is contended no more, it soon goes by the main connection again.
     for (let round = 0; round < 40; round++) {
         await one.acquire()
@@ -149,7 +150,7 @@ test("tokens go on growing after a power cut right behind the grant", async (t) 
 test("other processes see who holds and who waits", async (t) => {
     const server = await postgres(t, { password: true })
     const id = freshId()
-    const [ a, b ] = [ await opened(t, server.url(id)), await opened(t, server.url(id, { connect_timeout: 4 })) ]
+    const [ a, b ] = [ await opened(t, server.url(id)), await opened(t, server.url(id, { connect_timeout: 31 })) ]
     const reader = await a.lock({ shared: true })
     const begun = Date.now()
     const writer = b.lock()
@@ -159,7 +160,8 @@ test("other processes see who holds and who waits", async (t) => {
     const seen = (await a.query()).pending
     assert.deepEqual(seen.map(({ mode, pid }) => ({ mode, pid })), [ { mode: "exclusive", pid: process.pid } ])
     assert.equal(typeof seen[0].host, "string")
-    assert.ok(Math.abs(seen[0].since - begun) < 5000)
+    // One clock, rounded to milliseconds and perhaps set a little meanwhile.
+    assert.ok(seen[0].since > begun - 1000 && seen[0].since < Date.now() + 1000, `since ${seen[0].since}, asked at ${begun}`)
     assert.equal(pending.length, 1)
     await reader.release()
     await (await writer).release()
@@ -173,7 +175,7 @@ test("other processes see labels, of a lock that was free and of one that was wa
     const id = freshId()
     const a = await opened(t, server.url(id), { label: "nightly report" })
     const bare = await opened(t, server.url(id))
-    const b = await opened(t, server.url(id, { connect_timeout: 4 }), { label: "b" })
+    const b = await opened(t, server.url(id, { connect_timeout: 31 }), { label: "b" })
     const labels = (infos) => infos.map(({ label, thread }) => ({ label, thread }))
     const lock = await a.lock()
     const next = b.lock()
@@ -194,7 +196,7 @@ test("a label that other processes see is that of somebody who still holds", asy
     const server = await postgres(t, { password: true })
     const id = freshId()
     const [ one, two ] = [ await opened(t, server.url(id), { label: "one" }), await opened(t, server.url(id), { label: "two" }) ]
-    const outside = await opened(t, server.url(id, { connect_timeout: 4 }))
+    const outside = await opened(t, server.url(id, { connect_timeout: 31 }))
     const locks = [ await one.lock({ shared: true }), await two.lock({ shared: true }) ]
     assert.deepEqual((await one.query()).held.map(({ label }) => label), [ "one", "two" ])
     assert.deepEqual((await outside.query()).held.map(({ label }) => label), [ "two" ])
@@ -207,7 +209,7 @@ test("a label that other processes see is that of somebody who still holds", asy
 test("readers of one process wait on one connection, and hold on it until the last has left", async (t) => {
     const server = await postgres(t, { password: true })
     const id = freshId()
-    const [ writer, readers ] = [ await opened(t, server.url(id, { connect_timeout: 4 })), await opened(t, server.url(id)) ]
+    const [ writer, readers ] = [ await opened(t, server.url(id, { connect_timeout: 31 })), await opened(t, server.url(id)) ]
     await writer.acquire()
     const asked = Array.from({ length: 40 }, () => readers.lock({ shared: true }))
     await waitFor(async () => (await server.admin.locks()).filter((lock) => !lock.granted).length === 1, { what: "one session to wait" })

@@ -4,10 +4,15 @@ import assert from "node:assert/strict"
 import { watchLeaks } from "../support/leaks.mjs"
 import { History, check } from "../support/history.mjs"
 import { legacy } from "../support/legacy.mjs"
-import { noLeftovers, postgres } from "../support/servers.mjs"
-import { freshId, opened, watch, waiting } from "../conformance/world.mjs"
+import { freshId, opened, watch } from "../conformance/world.mjs"
+import { noLeftovers, postgres, waitFor } from "./patient.mjs"
 
 watchLeaks()
+
+/** Resolves when so many wait for the lock, as anybody can see. */
+async function waiting (mutex, number) {
+    await waitFor(async () => (await mutex.query()).pending.length === number, { what: `${number} waiting for ${mutex.id}` })
+}
 
 test("each waits for the other, exclusive and shared", async (t) => {
     const server = await postgres(t, { password: true })
@@ -68,14 +73,14 @@ test("six of each kind, in turns: no overlap, and everybody gets through in orde
         }
     }
     // Nobody begins before all wait: connecting takes some of them longer than many rounds.
-    const start = await opened(t, server.url(id, { connect_timeout: 20 }))
+    const start = await opened(t, server.url(id, { connect_timeout: 31 }))
     await start.acquire()
     const flows = []
     for (let number = 0; number < 6; number++) {
         const old = legacy(server)
         flows.push(contender(`old-${number}`, () => old.acquire(id), () => old.release(id)).finally(() => old.close()))
         // Different options make different clients, as different processes are.
-        const mutex = await opened(t, server.url(id, { connect_timeout: 5 + number }))
+        const mutex = await opened(t, server.url(id, { connect_timeout: 32 + number }))
         flows.push(contender(`new-${number}`, () => mutex.acquire(), () => mutex.release()))
     }
     await waiting(start, 12)
