@@ -20,8 +20,7 @@ export function session (t, server) {
         const { pid } = client
         client.disconnect()
         if (pid !== undefined && server.pid !== undefined)
-            await waitFor(async () => (await server.admin.sessions()).every((each) => each.pid !== pid)
-                && (await server.admin.locks()).every((each) => each.pid !== pid), { what: "the session to end" })
+            await server.admin.terminate([ pid ]) // which waits until it has ended, be it by itself
     })
     const call = async (name, [ a, b ]) => (await client.query(`SELECT ${name}(${a}, ${b})`))[0][0] === "t"
     return {

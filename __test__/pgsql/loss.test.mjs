@@ -160,7 +160,7 @@ test("in a silent partition the holder gives up before the server hands the lock
     const lost = once(lock.signal, "abort")
     proxy.blackhole()
     const silence = await took(lost)
-    assert.ok(silence < LEASE * 1000 + 1000, `lost after ${silence} ms`)
+    assert.ok(silence < LEASE * 1000 + 2000, `lost after ${silence} ms`)
     assert.equal(next.settled, false, "the server had not yet given the lock to the other")
     assert.equal(lock.signal.reason.code, "ERR_LOCK_LOST")
     // When the network is back, the former session is ended, however long the server itself would have waited.
@@ -257,7 +257,7 @@ test("an acquire that was answered while its process stood still counts its leas
     await waiters(server, 1)
     await waits.child.pause()
     await lock.release()
-    await waitFor(async () => (await server.admin.locks()).every((each) => each.granted), { what: "the grant" })
+    await waitFor(async () => (await server.admin.locks()).map((each) => each.granted).join() === "true", { what: "the grant" })
     await sleep(1500) // the time itself is what is tested: longer than the ttl
     waits.child.resume()
     await answer()

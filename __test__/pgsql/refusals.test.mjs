@@ -132,7 +132,7 @@ test("TLS verifies the server: its CA, its dates and its name; a server without 
     abort.abort(new Error("enough"))
     assert.equal((await cancelled).message, "enough")
     await waitFor(async () => (await mutex.query()).pending.length === 0, { what: "the wait to be over" })
-    assert.match(await logOf(server), /canceling statement due to user request/)
+    await waitFor(async () => (await logOf(server)).includes("canceling statement due to user request"), { what: "the server to say so" })
     await mutex.release()
     const { port } = server
     const unknown = await refusal(server.url("foo", { ca: server.tlsFiles.unknownCa }), { port, secrets: [ server.password ] })
