@@ -176,7 +176,7 @@ test("a PgBouncer that shares sessions is refused, one that does not is used", a
 
 test("a role's own time limits do not end waits or holds", async (t) => {
     const server = await postgres(t, { password: true })
-    const limit = 5000 // until a session has changed them, it has no more time than this itself
+    const limit = 8000 // until a session has changed them, it has no more time than this itself
     for (const name of [ "statement_timeout", "lock_timeout", "idle_session_timeout" ])
         await server.admin.query(`ALTER ROLE ${server.user} SET ${name} = ${limit}`)
     const proxy = await startProxy(server, t) // another port: clients of their own
