@@ -1,3 +1,5 @@
+// What connection strings and PG* variables mean, alone and on servers.
+// time limit: 600 s
 import { describe, test } from "node:test"
 import assert from "node:assert/strict"
 import { userInfo } from "node:os"

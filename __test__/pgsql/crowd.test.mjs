@@ -1,4 +1,5 @@
 // Many mutexes, many waiters: what that costs the server.
+// time limit: 600 s
 import { test } from "node:test"
 import assert from "node:assert/strict"
 import { readFile } from "node:fs/promises"

@@ -1,4 +1,5 @@
 // What cannot be used is refused at once, with a code, host and port, and without a secret.
+// time limit: 600 s
 import { test } from "node:test"
 import assert from "node:assert/strict"
 import { readFile } from "node:fs/promises"
