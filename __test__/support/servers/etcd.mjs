@@ -5,8 +5,12 @@ import { randomBytes } from "node:crypto"
 import { join } from "node:path"
 import { ensureServers } from "../install.mjs"
 import { json } from "../clients/http.mjs"
+import { waitFor } from "../waiting.mjs"
 import { Daemon } from "./daemon.mjs"
 import { Server, serverCertificate, tlsFiles } from "./server.mjs"
+
+/** What a step of the setup says that an earlier try has done. */
+const DONE = /already exists|user name is empty/
 
 class EtcdServer extends Server {
     async prepare () {
@@ -58,17 +62,31 @@ class EtcdServer extends Server {
     async populate () {
         if (this.password === undefined)
             return
-        const { admin } = this
         const secret = randomBytes(12).toString("hex")
-        await admin.call("/v3/auth/role/add", { name: "root" })
-        await admin.call("/v3/auth/user/add", { name: "root", password: secret })
-        await admin.call("/v3/auth/user/grant", { user: "root", role: "root" })
-        await admin.call("/v3/auth/role/add", { name: "all" })
-        await admin.call("/v3/auth/role/grant", { name: "all", perm: { permType: "READWRITE", key: base64("\0"), range_end: base64("\0") } })
-        await admin.call("/v3/auth/user/add", { name: this.user, password: this.password })
-        await admin.call("/v3/auth/user/grant", { user: this.user, role: "all" })
-        await admin.call("/v3/auth/enable", {})
-        admin.login("root", secret)
+        await this.#arrange("role/add", { name: "root" })
+        await this.#arrange("user/add", { name: "root", password: secret })
+        await this.#arrange("user/grant", { user: "root", role: "root" })
+        await this.#arrange("role/add", { name: "all" })
+        await this.#arrange("role/grant", { name: "all", perm: { permType: "READWRITE", key: base64("\0"), range_end: base64("\0") } })
+        await this.#arrange("user/add", { name: this.user, password: this.password })
+        await this.#arrange("user/grant", { user: this.user, role: "all" })
+        await this.#arrange("enable", {})
+        this.admin.login("root", secret)
+    }
+
+    /** A step that an election may interrupt, after which nobody knows whether it was done: so it is repeated until it is. */
+    async #arrange (step, body) {
+        const call = async () => {
+            try {
+                await this.admin.call(`/v3/auth/${step}`, body)
+            }
+            catch (error) {
+                if (!DONE.test(error.message))
+                    throw error
+            }
+            return true
+        }
+        await waitFor(call, { timeout: 60_000, what: `etcd to do ${step}` })
     }
 
     async wipe () {
@@ -79,6 +97,11 @@ class EtcdServer extends Server {
 
     address () {
         return { ...super.address(), port: this.clientPorts }
+    }
+
+    /** The option `params`, and what all servers have: for tests that many others share, and that make their URLs themselves. */
+    parameters () {
+        return { ...super.parameters(), ...this.options.params }
     }
 }
 
