@@ -15,11 +15,11 @@ testLegacyCrowd(consul, { rounds: 2, left: /IPC-Mutex-RPM\/foo\/leader/ })
 
 test("an old process that waits never finds the leader key gone", async (t) => {
     const server = await consul(t)
-    const mutex = await opened(t, server.url("foo"))
+    const mutex = await opened(t, server.url("foo", { ttl: 120 })) // which tidies up with its renewals
     const other = legacy(server)
     const lock = await mutex.lock()
     const waiting = other.acquire("foo")
-    await waitFor(async () => (await server.admin.sessions()).some(({ Name }) => Name === "IPC-Mutex-RPM/foo/session"))
+    await waitFor(async () => (await server.admin.sessions()).some(({ Name }) => Name === "IPC-Mutex-RPM/foo/session"), { what: "the old process" })
     await lock.release()
     await mutex.close()
     const leader = async () => (await server.admin.keys()).filter(({ key }) => key === "IPC-Mutex-RPM/foo/leader").length

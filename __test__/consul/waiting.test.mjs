@@ -9,10 +9,13 @@ import { consul, noLeftovers } from "../support/servers.mjs"
 
 watchLeaks()
 
-testWaiting(consul, { timeouts: 20 })
+/** So long that a machine which stands still for seconds neither loses a hold nor gives an answer up. */
+const params = { ttl: 14, connect_timeout: 30 }
+
+testWaiting((t) => consul(t, { params }), { timeouts: 20 })
 
 test("30 waiting processes get the lock in order, and a waiter far back hears nothing of the hand-overs before it", async (t) => {
-    const server = await consul(t)
+    const server = await consul(t, { params })
     const url = server.url("foo")
     const proxy = await startProxy(server, t)
     const mutex = await opened(t, url)
@@ -22,20 +25,20 @@ test("30 waiting processes get the lock in order, and a waiter far back hears no
         await child.send({ do: "lock" })
         await pending(mutex, index + 1)
     }
-    const last = await opened(t, server.url("foo", { readwait: 600 }, proxy.port))
+    const last = await opened(t, server.url("foo", { readwait: 600, ttl: 40 }, proxy.port))
     const waiting = last.lock()
     await pending(mutex, 31)
     await lock.release()
     let token = lock.token
     let before
     for (const [ index, child ] of children.entries()) {
-        const held = await child.message("held")
+        const held = await child.message("held", { timeout: 60_000 })
         assert.ok(held.token > token)
         token = held.token
         if (index === 0)
             before = proxy.bytes.requests
         if (index === 20)
-            // a renewal now and then, but no look at the queue for each of 20 hand-overs
+            // perhaps a renewal, but no look at the queue for each of 20 hand-overs
             assert.ok(proxy.bytes.requests - before < 20 * 200, `${proxy.bytes.requests - before} bytes`)
         await freed(child)
     }
@@ -48,5 +51,5 @@ test("30 waiting processes get the lock in order, and a waiter far back hears no
         await child.success()
     await last.close()
     await mutex.close()
-    await noLeftovers(server)
+    await noLeftovers(server, { timeout: 100_000 }) // a session whose end came too late for close() runs out by itself
 })
