@@ -80,6 +80,7 @@ for (const [ name, start ] of Object.entries(servers)) {
         const server = await start(t)
         await noLeftovers(server)
         const socket = net.connect(server.port, "127.0.0.1")
+        t.after(() => socket.destroy())
         await once(socket, "connect")
         // a server's own connections to itself come and go, and the kernel's lists are read one after the other
         await waitFor(async () => await server.connections() === 1, { what: "one connection" })
@@ -185,7 +186,7 @@ test("PostgreSQL lists sessions and advisory locks, ends sessions, and has a rea
     assert.deepEqual(await server.admin.locks(), [ { pid: client.pid, key: -5n, pair: false, mode: "ExclusiveLock", granted: true } ])
     assert.deepEqual((await server.admin.sessions()).map(({ pid, application, state }) => ({ pid, application, state })),
         [ { pid: client.pid, application: "me", state: "idle" } ])
-    assert.equal((await server.leftovers()).length, 2)
+    await waitFor(async () => (await server.leftovers()).length === 2, { what: "the lock and the connection to be left behind" })
     await assert.rejects(client.query("SELECT nonsense"), { code: "42703" })
     await server.admin.terminate()
     await noLeftovers(server)
@@ -213,15 +214,15 @@ test("etcd runs as a cluster that survives its leader, and its URL names all nod
         for (const node of server.nodes)
             if (await node.leads())
                 return node
-    }, { what: "a leader" })
+    }, { what: "a leader", timeout: 60_000 })
     await leader.kill()
     await waitFor(() => marked.etcd(server), { what: "a new leader", timeout: 60_000 })
     await leader.start()
     assert.notEqual(leader.pid, undefined)
     const refused = await exchange({ host: "127.0.0.1", port: server.port }, "POST", "/v3/kv/range", { body: "{\"key\":\"AA==\"}" })
     assert.notEqual(refused.status, 200, "without a password")
-    const { token } = await json({ host: "127.0.0.1", port: server.port }, "POST", "/v3/auth/authenticate",
-        { body: { name: "tester", password: server.password } })
+    const { token } = await waitFor(() => json({ host: "127.0.0.1", port: server.port }, "POST", "/v3/auth/authenticate",
+        { body: { name: "tester", password: server.password } }), { what: "the password to be taken", timeout: 60_000 })
     assert.equal(typeof token, "string")
 })
 
@@ -231,7 +232,10 @@ test("Consul's token opens keys and sessions, and nothing is open without", asyn
     const target = { host: server.host, port: server.port }
     await assert.rejects(json(target, "PUT", "/v1/session/create", { body: {} }), { status: 403 })
     const { ID } = await json(target, "PUT", "/v1/session/create", { body: { Name: "mine" }, headers: { "x-consul-token": server.password } })
-    assert.deepEqual(await server.leftovers(), [ `session ${ID} mine` ])
+    await waitFor(async () => {
+        assert.deepEqual(await server.leftovers(), [ `session ${ID} mine` ])
+        return true
+    }, { what: "nothing but the session to be left behind" })
     await server.admin.destroy(ID)
     await noLeftovers(server)
 })
@@ -243,13 +247,22 @@ test("a test process that is killed leaves no server, no folder and no port behi
         process.send({ name: "up", servers: all.map(({ pid, folder, port }) => ({ pid, folder, port })) })
         setInterval(() => {}, 1000)`
     const child = await startChild(t, `data:text/javascript,${encodeURIComponent(program)}`)
-    const up = await child.message("up")
-    const file = (port) => join(tmpdir(), "ipc-mutex-test-ports", String(port))
+    const up = await child.message("up", { timeout: 120_000 })
+    // another test process may take a port as soon as it is free
+    const taken = (port) => {
+        try {
+            return readFileSync(join(tmpdir(), "ipc-mutex-test-ports", String(port)), "utf8") === String(child.pid)
+        }
+        catch {
+            return false
+        }
+    }
     for (const { pid, folder, port } of up.servers)
-        assert.deepEqual([ alive(pid), existsSync(folder), existsSync(file(port)) ], [ true, true, true ])
+        assert.deepEqual([ alive(pid), existsSync(folder), taken(port) ], [ true, true, true ])
     process.kill(child.pid, "SIGKILL")
-    await child.exit()
-    await waitFor(() => up.servers.every(({ pid, folder, port }) => !alive(pid) && !existsSync(folder) && !existsSync(file(port))), { what: "the reaper" })
+    await child.exit({ timeout: 60_000 }) // the reaper has its error output, too
+    await waitFor(() => up.servers.every(({ pid, folder, port }) => !alive(pid) && !existsSync(folder) && !taken(port)),
+        { what: "the reaper", timeout: 60_000 })
 })
 
 test("two servers that start at once have ports and folders of their own", async (t) => {
