@@ -14,11 +14,11 @@ const TTL = 12_000
 watchLeaks()
 
 test("holds on Consul", { concurrency: true }, async (t) => {
-    const server = await consul(t)
+    const server = await consul(t, { params: { ttl: TTL / 1000, connect_timeout: 30 } })
     await Promise.all([
-        ...Object.entries(holds(TTL / 1000)).map(([ name, body ], index) => t.test(name, (t) => body(t, server.url(`common-${index}`, { ttl: TTL / 1000 })))),
+        ...Object.entries(holds(TTL / 1000)).map(([ name, body ], index) => t.test(name, (t) => body(t, server.url(`common-${index}`)))),
         t.test("a killed reader is cleaned up, and the others go on reading until they leave", async (t) => {
-            const url = server.url("reader", { ttl: TTL / 1000 })
+            const url = server.url("reader")
             const child = await holder(t, url, { shared: true }) // it came first, and made the readers' session
             const mutex = await opened(t, url)
             const reader = await mutex.lock({ shared: true })
@@ -47,7 +47,7 @@ test("holds on Consul", { concurrency: true }, async (t) => {
             await next.release()
         }),
         t.test("a holder whose leader key is deleted is told, and the next one follows", async (t) => {
-            const mutex = await opened(t, server.url("deleted", { ttl: TTL / 1000 }))
+            const mutex = await opened(t, server.url("deleted"))
             const lock = await mutex.lock()
             await server.admin.remove("IPC-Mutex-RPM/deleted/leader")
             await waitFor(() => lock.signal.aborted, { timeout: 2 * TTL, what: "the loss to be told" })

@@ -10,11 +10,14 @@ import { waitFor } from "../support/waiting.mjs"
 
 watchLeaks()
 
-testLegacy(consul)
-testLegacyCrowd(consul, { rounds: 2, left: /IPC-Mutex-RPM\/foo\/leader/ })
+/** A machine that stands still for seconds neither loses a hold nor gives an answer up. */
+const start = (t) => consul(t, { params: { ttl: 14, connect_timeout: 30 } })
+
+testLegacy(start)
+testLegacyCrowd(start, { rounds: 2, left: /IPC-Mutex-RPM\/foo\/leader/ })
 
 test("an old process that waits never finds the leader key gone", async (t) => {
-    const server = await consul(t)
+    const server = await start(t)
     const mutex = await opened(t, server.url("foo", { ttl: 120 })) // which tidies up with its renewals
     const other = legacy(server)
     const lock = await mutex.lock()

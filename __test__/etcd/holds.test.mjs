@@ -11,11 +11,11 @@ watchLeaks()
 
 /** Much longer than etcd's shortest: a machine that stands still for two thirds of it loses holds rightly. */
 const TTL = 8000
+const start = (t) => etcd(t, { params: { ttl: TTL / 1000, connect_timeout: 30 } })
 
 test("holds on etcd", { concurrency: true }, async (t) => {
-    const server = await etcd(t)
-    await Promise.all(Object.entries(holds(TTL / 1000)).map(([ name, body ], index) =>
-        t.test(name, (t) => body(t, server.url(`common-${index}`, { ttl: TTL / 1000 })))))
+    const server = await start(t)
+    await Promise.all(Object.entries(holds(TTL / 1000)).map(([ name, body ], index) => t.test(name, (t) => body(t, server.url(`common-${index}`)))))
     await noLeftovers(server, { timeout: 4 * TTL }) // what the killed ones left runs out by itself
 })
 
@@ -25,8 +25,8 @@ testRestart((t) => etcd(t, { password: true, params: { ttl: 60, connect_timeout:
 const MAIN = "IPC-Mutex-RPM-foo-lock"
 
 test("a killed reader does not take the lock away from the others", async (t) => {
-    const server = await etcd(t)
-    const url = server.url("foo", { ttl: TTL / 1000 })
+    const server = await start(t)
+    const url = server.url("foo")
     const first = await holder(t, url, { shared: true }) // the one that brought the common lease
     const mutex = await opened(t, url)
     const reader = await mutex.lock({ shared: true })
@@ -43,8 +43,8 @@ test("a killed reader does not take the lock away from the others", async (t) =>
 })
 
 test("a holder is told when its key is deleted, and does not free what others took since", async (t) => {
-    const server = await etcd(t)
-    const mutex = await opened(t, server.url("foo", { ttl: TTL / 1000 }))
+    const server = await start(t)
+    const mutex = await opened(t, server.url("foo"))
     for (const shared of [ false, true ]) {
         const lock = await mutex.lock({ shared })
         await server.admin.remove(MAIN)
@@ -58,8 +58,8 @@ test("a holder is told when its key is deleted, and does not free what others to
 })
 
 test("a waiter whose lease is revoked queues anew; a holder whose lease is revoked is told, and the waiter follows", async (t) => {
-    const server = await etcd(t)
-    const url = server.url("foo", { ttl: TTL / 1000 })
+    const server = await start(t)
+    const url = server.url("foo")
     const child = await holder(t, url)
     const mutex = await opened(t, url)
     const waiting = mutex.lock()
