@@ -211,7 +211,7 @@ pub trait Backend {
         None
     }
 
-    /// Ends session and connections, after the last mutex was closed. Bounded by a second; errors are of no interest.
+    /// Ends session and connections, after the last mutex was closed. Bounded by `connect_timeout`; errors are of no interest.
     fn close(&self) -> Task<'_, ()>;
 }
 

@@ -372,7 +372,7 @@ impl Registry {
         if entry.mutexes.borrow().is_empty() && !entry.closed.replace(true) {
             self.servers.borrow_mut().remove(&entry.server);
             entry.keeper.notify_one();
-            let _ = timeout(LONGEST_GOODBYE, entry.backend.close()).await;
+            let _ = timeout(entry.server.options.connect_timeout, entry.backend.close()).await;
         }
     }
 }

@@ -17,8 +17,6 @@ use std::time::Duration;
 
 /// How long an unlocked leader key is left alone.
 const REST: Duration = Duration::from_secs(2);
-/// Bound of [`Consul::say_goodbye`].
-const GOODBYE: Duration = Duration::from_millis(1000);
 
 /// The leader keys that this process was the last to unlock.
 #[derive(Debug, Default)]
@@ -103,7 +101,7 @@ impl Consul {
             watcher.abort();
         }
         // What does not get done in time, the server does at the end of the sessions' time to live.
-        let _ = tokio::time::timeout(GOODBYE, async {
+        let _ = tokio::time::timeout(self.patience, async {
             let sessions = self.sessions.borrow_mut().take();
             let idle: Vec<_> = self.idle.borrow_mut().0.drain().collect();
             if !idle.is_empty()

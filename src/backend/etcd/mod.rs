@@ -69,8 +69,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watch::Hub;
 
-/// How long [`Backend::close`] may take.
-const CLOSING: Duration = Duration::from_secs(1);
 /// How long to find out what a server is that is not etcd.
 const DOUBT: Duration = Duration::from_millis(500);
 /// For how long an answer counts as a sign of life.
@@ -196,7 +194,7 @@ impl Backend for Etcd {
     fn close(&self) -> Task<'_, ()> {
         Box::pin(async {
             // Errors are of no interest: what is left ends with the lease.
-            let _ = tokio::time::timeout(CLOSING, self.end()).await;
+            let _ = tokio::time::timeout(self.link.limit(), self.end()).await;
             self.hub.close();
         })
     }
