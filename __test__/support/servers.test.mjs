@@ -1,3 +1,5 @@
+// The servers of the tests, each of them started many times.
+// time limit: 600 s
 import test from "node:test"
 import assert from "node:assert/strict"
 import { existsSync, readFileSync, readdirSync } from "node:fs"
