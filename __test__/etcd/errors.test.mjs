@@ -9,6 +9,9 @@ import { base64, etcd, redis, tlsFiles } from "../support/servers.mjs"
 
 watchLeaks()
 
+/** What is answered fails for the answer, also on a machine that stands still for seconds. */
+const PATIENT = { connect_timeout: 30 }
+
 /** Opens and takes the lock of `url`, which must fail with `code`, naming `port` and telling nothing of `secrets`. */
 async function fails (url, code, port, secrets = []) {
     const mutex = new Mutex(url)
@@ -16,7 +19,7 @@ async function fails (url, code, port, secrets = []) {
     let error
     try {
         await mutex.open()
-        await mutex.lock({ timeout: 20_000 })
+        await mutex.lock({ timeout: 60_000 })
         assert.fail("no error")
     }
     catch (caught) {
@@ -30,7 +33,7 @@ async function fails (url, code, port, secrets = []) {
     assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${port}`))
     for (const secret of secrets)
         assert.ok(!shown.includes(secret), shown)
-    assert.ok(performance.now() - start < 7000)
+    assert.ok(performance.now() - start < 20_000, "no answer was waited for to the end")
     return error
 }
 
@@ -42,7 +45,7 @@ async function works (url) {
 }
 
 test("nobody listens there, or somebody who says nothing", async (t) => {
-    const server = await etcd(t)
+    const server = await etcd(t, { params: PATIENT })
     await server.stop()
     await fails(server.url("foo"), "ERR_CONNECT", server.port)
     const silent = createServer(() => {})
@@ -51,18 +54,18 @@ test("nobody listens there, or somebody who says nothing", async (t) => {
     silent.on("connection", (socket) => sockets.add(socket))
     const { port } = silent.address()
     const error = await fails(`rpm+etcd://u:silent-secret@127.0.0.1:${port}/foo?connect_timeout=0.5`, "ERR_CONNECT", port, [ "silent-secret" ])
-    assert.match(error.message, /^etcd at /, "the etcd part itself says what was missing")
+    assert.match(error.message, /^etcd at .* did not answer within /, "the etcd part itself says what was missing")
     sockets.forEach((socket) => socket.destroy())
     await new Promise((resolve) => silent.close(resolve))
 })
 
 test("what listens there is a Redis", async (t) => {
     const server = await redis(t)
-    await fails(`rpm+etcd://127.0.0.1:${server.port}/foo`, "ERR_SERVER", server.port)
+    await fails(`rpm+etcd://127.0.0.1:${server.port}/foo?connect_timeout=30`, "ERR_SERVER", server.port)
 })
 
 test("no user, a wrong password, a missing right, and the right ones", async (t) => {
-    const server = await etcd(t, { password: "right-secret" })
+    const server = await etcd(t, { password: "right-secret", params: PATIENT })
     await fails(server.url("foo", {}, { password: undefined, user: undefined }), "ERR_AUTH", server.port)
     await fails(server.url("foo", {}, { password: "wrong-secret" }), "ERR_AUTH", server.port, [ "wrong-secret" ])
     await works(server.url("foo"))
@@ -77,7 +80,7 @@ test("no user, a wrong password, a missing right, and the right ones", async (t)
 })
 
 test("a full database refuses new locks", async (t) => {
-    const server = await etcd(t, { config: [ "--quota-backend-bytes", "100000" ] })
+    const server = await etcd(t, { config: [ "--quota-backend-bytes", "100000" ], params: PATIENT })
     // The server looks at what its database has on disk, where what is put arrives up to a tenth of a second later.
     let refused
     for (let at = 0; refused === undefined; at++) {
@@ -89,19 +92,19 @@ test("a full database refuses new locks", async (t) => {
 })
 
 test("TLS: verified against ca; an unknown CA, an expired certificate, a wrong name and a missing file are told apart", async (t) => {
-    const server = await etcd(t, { tls: true, password: true })
+    const server = await etcd(t, { tls: true, password: true, params: PATIENT })
     await works(server.url("foo"))
     const refused = async (of, params, pattern) => assert.match((await fails(of.url("foo", params), "ERR_TLS", of.port, [ of.password ])).message, pattern)
     await refused(server, { ca: tlsFiles.unknownCa }, /unknown CA/)
-    await refused(await etcd(t, { tls: "expired" }), {}, /expired/)
-    await refused(await etcd(t, { tls: "wrong-name" }), {}, /another host name/)
+    await refused(await etcd(t, { tls: "expired", params: PATIENT }), {}, /expired/)
+    await refused(await etcd(t, { tls: "wrong-name", params: PATIENT }), {}, /another host name/)
     await works(server.url("foo", { tls: "insecure", ca: undefined }))
     const broken = new Mutex(server.url("foo", { ca: "/nowhere/ca.pem" }))
     await assert.rejects(broken.open(), (error) => error.code === "ERR_TLS" && error.message.includes("/nowhere/ca.pem"))
 })
 
 test("TLS: a server that wants a client certificate gets it", async (t) => {
-    const server = await etcd(t, { tls: true, clientCert: true })
+    const server = await etcd(t, { tls: true, clientCert: true, params: PATIENT })
     await works(server.url("foo"))
     await fails(server.url("foo", { crt: undefined, key: undefined }), "ERR_TLS", server.port)
 })
