@@ -1,5 +1,6 @@
 //! What the tests of a server's backend have in common: backends that stand for processes, and what these ask.
 
+mod impostor;
 mod ports;
 
 use ipc_mutex::backend::{Ask, Attempt, Backend, Context, Event, Identity, Owner, Refusal, Released, Stage, Taken};
@@ -13,12 +14,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
+pub use impostor::impostor;
 pub use ports::free_port;
 
-/// How long anything may take that should happen at once.
-pub const LIMIT: Duration = Duration::from_secs(10);
-/// The time to live of holds, unless a test says otherwise.
-pub const TTL: Duration = Duration::from_secs(10);
+/// How long anything may take that should happen at once, on a machine that may stand still for seconds.
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// The time to live of holds, unless a test says otherwise: longer than [`LIMIT`], so that nothing ends by itself while a test waits
+/// for its end.
+pub const TTL: Duration = Duration::from_secs(300);
 
 /// One process: a backend and what it tells.
 pub struct Process {
