@@ -69,7 +69,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watch::Hub;
 
-/// How long to find out what a server is that is not etcd.
+/// How long to find out what a server is that is not etcd, or a tenth of `connect_timeout` if that is more.
 const DOUBT: Duration = Duration::from_millis(500);
 /// For how long an answer counts as a sign of life.
 const RECENTLY: Duration = Duration::from_millis(100);
@@ -228,13 +228,14 @@ impl Etcd {
         if error.kind != Kind::Connect {
             return error;
         }
+        let doubt = DOUBT.max(server.options.connect_timeout / 10);
         for address in &server.addresses {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 // Whoever waits for us would hear nothing at all.
                 break;
             }
-            if let Some(better) = impostor::unmask(address, &server.options, DOUBT.min(left)).await {
+            if let Some(better) = impostor::unmask(address, &server.options, doubt.min(left)).await {
                 return better;
             }
         }

@@ -21,7 +21,7 @@ async fn take_all(of: &Process, asks: &[Rc<Ask>]) -> Vec<Result<Taken, Refusal>>
         .collect();
     let mut taken = Vec::new();
     for task in taking {
-        taken.push(timeout(Duration::from_secs(20), task).await.unwrap().unwrap());
+        taken.push(timeout(LIMIT, task).await.unwrap().unwrap());
     }
     taken
 }
@@ -36,7 +36,7 @@ async fn give_all_back(of: &Process, asks: &[Rc<Ask>]) -> Vec<Released> {
         .collect();
     let mut left = Vec::new();
     for task in leaving {
-        left.push(timeout(Duration::from_secs(20), task).await.unwrap().unwrap());
+        left.push(timeout(LIMIT, task).await.unwrap().unwrap());
     }
     left
 }
@@ -52,7 +52,7 @@ fn tokens(taken: &[Result<Taken, Refusal>]) -> Vec<u64> {
 fn many_locks_at_once_are_taken_in_few_messages_and_tokens_of_each_grow() {
     run(async {
         let etcd = start();
-        let server = etcd.server(5);
+        let server = etcd.server(TTL);
         let a = process(&server, "a").await;
         let b = process(&server, "b").await;
         let mine = asks(&a, Attempt::Wait);
@@ -90,15 +90,7 @@ fn many_locks_at_once_are_taken_in_few_messages_and_tokens_of_each_grow() {
                 .all(|left| *left == Released::Freed)
         );
         for (waiter, last) in waiting.into_iter().zip(&last) {
-            assert!(
-                timeout(Duration::from_secs(5), waiter)
-                    .await
-                    .unwrap()
-                    .unwrap()
-                    .token
-                    .unwrap()
-                    > *last
-            );
+            assert!(timeout(LIMIT, waiter).await.unwrap().unwrap().token.unwrap() > *last);
         }
         give_all_back(&b, &others).await;
         a.backend.close().await;
@@ -110,7 +102,7 @@ fn many_locks_at_once_are_taken_in_few_messages_and_tokens_of_each_grow() {
 fn of_many_locks_at_once_one_that_is_taken_is_refused_and_the_others_are_not() {
     run(async {
         let etcd = start();
-        let server = etcd.server(5);
+        let server = etcd.server(TTL);
         let a = process(&server, "a").await;
         let b = process(&server, "b").await;
         let held = b.ask("x7", Mode::Exclusive, Attempt::Try);
@@ -132,14 +124,20 @@ fn of_many_locks_at_once_one_that_is_taken_is_refused_and_the_others_are_not() {
 fn two_asks_for_the_same_lock_at_once_are_let_in_one_after_the_other() {
     run(async {
         let etcd = start();
-        let a = process(&etcd.server(5), "a").await;
+        let a = process(&etcd.server(TTL), "a").await;
         let asks = [(); 2].map(|()| a.ask("x", Mode::Exclusive, Attempt::Wait));
         let [first, second] = asks.each_ref().map(|ask| a.take_later(ask));
         until_pending(&a, "x", 1).await;
+        // The server has let one of them in, which hears of it a moment later.
+        let deadline = Instant::now() + LIMIT;
+        while !first.is_finished() && !second.is_finished() {
+            assert!(Instant::now() < deadline);
+            sleep(Duration::from_millis(1)).await;
+        }
         let (held, waits) = if first.is_finished() { (0, second) } else { (1, first) };
         assert!(!waits.is_finished());
         assert_eq!(a.backend.release(asks[held].clone()).await.unwrap(), Released::Freed);
-        timeout(Duration::from_secs(2), waits).await.unwrap().unwrap();
+        timeout(LIMIT, waits).await.unwrap().unwrap();
         assert_eq!(
             a.backend.release(asks[1 - held].clone()).await.unwrap(),
             Released::Freed
@@ -152,7 +150,7 @@ fn two_asks_for_the_same_lock_at_once_are_let_in_one_after_the_other() {
 fn those_that_are_cancelled_among_many_leave_nothing_and_the_others_come_in() {
     run(async {
         let etcd = start();
-        let server = etcd.server(5);
+        let server = etcd.server(TTL);
         let a = process(&server, "a").await;
         let b = process(&server, "b").await;
         for micros in (0..4000).step_by(250) {
@@ -167,7 +165,7 @@ fn those_that_are_cancelled_among_many_leave_nothing_and_the_others_come_in() {
             let quit: Vec<_> = mine.iter().step_by(2).cloned().collect();
             give_all_back(&a, &quit).await;
             for task in taking.into_iter().skip(1).step_by(2) {
-                timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
+                timeout(LIMIT, task).await.unwrap().unwrap();
             }
             for n in (0..MANY).step_by(10) {
                 let seen = b.backend.query(format!("x{n}").into()).await.unwrap();

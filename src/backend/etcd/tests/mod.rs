@@ -21,6 +21,12 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
+/// How long anything may take that should happen at once, on a machine that may stand still for seconds.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The time to live of holds in seconds, unless a test says otherwise: longer than [`LIMIT`], so that nothing ends by itself while a test
+/// waits for its end.
+const TTL: u64 = 300;
+
 struct PrivateServer {
     child: Child,
     folder: std::path::PathBuf,
@@ -89,7 +95,7 @@ fn options(ttl: u64) -> RemoteOptions {
         crt: None,
         key: None,
         ttl: Duration::from_secs(ttl),
-        connect_timeout: Duration::from_secs(5),
+        connect_timeout: LIMIT,
         lock_delay: Duration::from_millis(500),
         read_wait: Duration::from_secs(10),
         max_hold: None,
@@ -115,7 +121,7 @@ async fn process(server: &Server, name: &'static str) -> Process {
         }),
         events: sender,
     };
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + LIMIT;
     let backend = loop {
         match connect(server, context.clone()).await {
             Ok(backend) => break backend,
@@ -148,7 +154,7 @@ impl Process {
     }
 
     async fn take(&self, ask: &Rc<Ask>) -> Taken {
-        let taken = timeout(Duration::from_secs(20), self.backend.acquire(ask.clone()))
+        let taken = timeout(LIMIT, self.backend.acquire(ask.clone()))
             .await
             .unwrap()
             .unwrap();
@@ -175,7 +181,7 @@ impl Process {
 }
 
 async fn until_pending(process: &Process, id: &str, count: usize) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + LIMIT;
     loop {
         let seen = process.backend.query(id.into()).await.unwrap();
         if seen.pending.len() == count {
@@ -183,6 +189,30 @@ async fn until_pending(process: &Process, id: &str, count: usize) {
         }
         assert!(Instant::now() < deadline, "{seen:?}");
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Closes the backends. Whether each had the time to clear everything away; what it did not get done ends with its lease.
+async fn closed_in_time<const N: usize>(processes: [Process; N]) -> bool {
+    let mut in_time = true;
+    for process in processes {
+        let begun = Instant::now();
+        process.backend.close().await;
+        in_time &= begun.elapsed() < CLOSING - CLOSING / 10;
+    }
+    in_time
+}
+
+/// Until the server has no more than `count` leases. Those of a test live so long that they do not end by themselves.
+async fn until_leases(raw: &mut Client, count: usize) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let seen = raw.leases().await.unwrap();
+        if seen.leases().len() <= count {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{} leases", seen.leases().len());
+        sleep(Duration::from_millis(20)).await;
     }
 }
 

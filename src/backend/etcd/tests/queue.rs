@@ -6,7 +6,7 @@ use super::*;
 fn hand_over_goes_in_order_and_tokens_grow() {
     run(async {
         let etcd = start();
-        let server = etcd.server(5);
+        let server = etcd.server(TTL);
         let a = process(&server, "a").await;
         let b = process(&server, "b").await;
         let asks: Vec<_> = (0..6)
@@ -31,11 +31,7 @@ fn hand_over_goes_in_order_and_tokens_grow() {
             let of = if n % 2 == 0 { &a } else { &b };
             let at = Instant::now();
             assert_eq!(of.backend.release(asks[n].clone()).await.unwrap(), Released::Freed);
-            let next = timeout(Duration::from_secs(2), &mut waiting[n])
-                .await
-                .unwrap()
-                .unwrap()
-                .token;
+            let next = timeout(LIMIT, &mut waiting[n]).await.unwrap().unwrap().token;
             eprintln!("hand-over {:?}", at.elapsed());
             assert!(next > token);
             token = next;
@@ -56,7 +52,7 @@ fn hand_over_goes_in_order_and_tokens_grow() {
 fn readers_share_and_a_waiting_writer_holds_back_later_readers() {
     run(async {
         let etcd = start();
-        let server = etcd.server(5);
+        let server = etcd.server(TTL);
         let a = process(&server, "a").await;
         let b = process(&server, "b").await;
         let r1 = a.ask("x", Mode::Shared, Attempt::Wait);
@@ -81,12 +77,12 @@ fn readers_share_and_a_waiting_writer_holds_back_later_readers() {
         assert_eq!(a.backend.release(r1).await.unwrap(), Released::Freed);
         assert!(!writer.is_finished());
         assert_eq!(b.backend.release(r2).await.unwrap(), Released::Freed);
-        let t3 = timeout(Duration::from_secs(2), writer).await.unwrap().unwrap();
+        let t3 = timeout(LIMIT, writer).await.unwrap().unwrap();
         assert!(t3.token > t2.token);
         assert!(later.iter().all(|reader| !reader.is_finished()));
         assert_eq!(a.backend.release(w).await.unwrap(), Released::Freed);
         for reader in later {
-            let taken = timeout(Duration::from_secs(2), reader).await.unwrap().unwrap();
+            let taken = timeout(LIMIT, reader).await.unwrap().unwrap();
             assert!(taken.token > t3.token);
         }
         for ask in late {
@@ -104,7 +100,7 @@ fn readers_share_and_a_waiting_writer_holds_back_later_readers() {
 fn a_dropped_wait_leaves_nothing_and_those_behind_move_up() {
     run(async {
         let etcd = start();
-        let server = etcd.server(5);
+        let server = etcd.server(TTL);
         let a = process(&server, "a").await;
         let b = process(&server, "b").await;
         let held = a.ask("x", Mode::Exclusive, Attempt::Wait);
@@ -119,7 +115,7 @@ fn a_dropped_wait_leaves_nothing_and_those_behind_move_up() {
         assert_eq!(b.backend.release(quits).await.unwrap(), Released::NotHeld);
         until_pending(&a, "x", 1).await;
         a.backend.release(held).await.unwrap();
-        timeout(Duration::from_secs(2), second).await.unwrap().unwrap();
+        timeout(LIMIT, second).await.unwrap().unwrap();
         // Cancelled at every possible moment of its first message.
         for micros in (0..2000).step_by(100) {
             let ask = b.ask("y", Mode::Exclusive, Attempt::Wait);
