@@ -45,7 +45,8 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.end("-QUIT");
+        // A program that was started in the background of a shell may ignore any gentler one.
+        self.end("-KILL");
     }
 }
 
