@@ -73,7 +73,7 @@ class RpmModel {
     /** Ends the hold if its lease is over by the clock, whether or not the addon's word of that has been heard yet. */
     verify (hold) {
         if (hold.lost === undefined && !native.remoteBelieved(port.attach(), hold.key))
-            hold.lose(new MutexError("ERR_LOCK_LOST", "the lock was lost: its lease could not be renewed in time"))
+            hold.lose(new MutexError("ERR_LOCK_LOST", "the lock was lost: its lease is over, not renewed in time or ended by max_hold"))
     }
 
     async query () {

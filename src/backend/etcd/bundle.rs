@@ -19,12 +19,16 @@ use std::iter::repeat_with;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 /// etcd takes 128 operations in one transaction by default, those of the largest part included.
 const MOST: usize = 64;
+/// When a connection on which nothing comes has long been given up.
+const LONGEST_READ: Duration = Duration::from_secs(120);
 
 /// What the server did with a transaction, be it a part of another. The header of a part tells no revision.
 pub struct Answer {
@@ -133,6 +137,20 @@ impl Bundles {
 /// One exchange. What is beneath it is long, and is compiled once this way.
 pub fn send_alone(client: Arc<Client>, txn: Txn) -> Task<'static, Result<TxnResponse, Error>> {
     Box::pin(async move { client.kv_client().txn(txn).await })
+}
+
+/// An exchange that only reads. Runs to its end, within [`LONGEST_READ`], whoever still waits for it: etcd 3.5.0 to 3.5.4 ends with a
+/// panic when such a transaction is cancelled (<https://github.com/etcd-io/etcd/issues/14110>).
+pub fn read_alone(client: Arc<Client>, txn: Txn) -> Task<'static, Result<TxnResponse, Error>> {
+    let exchange = spawn_local(timeout(LONGEST_READ, send_alone(client, txn)));
+    Box::pin(async move {
+        let unanswered = |why: &str| Error::GRpcStatus(Status::unavailable(why));
+        match exchange.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(unanswered("no answer in time")),
+            Err(_) => Err(unanswered("given up")),
+        }
+    })
 }
 
 fn together(parts: &mut [Part]) -> Txn {

@@ -147,7 +147,7 @@ impl Etcd {
             TxnOp::get(keys.reader(owner), None),
             keys.first_waiters(1),
         ]);
-        let response = self.txn(txn).await?;
+        let response = self.read(txn).await?;
         let answers = response.op_responses();
         Ok(Seen {
             revision: revision(&response),

@@ -246,6 +246,16 @@ impl Etcd {
         Ok(self.counted(txn).await?.0)
     }
 
+    /// A transaction that only reads.
+    async fn read(&self, txn: Txn) -> Result<TxnResponse, Fault> {
+        let result = self
+            .link
+            .call(async |client: Arc<Client>| bundle::read_alone(client, txn.clone()).await)
+            .await;
+        self.hub.follow(self.link.epoch());
+        result
+    }
+
     /// A transaction, and whether it may have reached the server more than once.
     async fn counted(&self, txn: Txn) -> Result<(TxnResponse, bool), Fault> {
         let (answer, repeated) = self.send(None, txn).await?;

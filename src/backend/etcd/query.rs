@@ -13,7 +13,7 @@ impl Etcd {
     pub(super) async fn look(&self, id: &str) -> Result<Snapshot> {
         let keys = Keys::new(id);
         let txn = Txn::new().and_then([TxnOp::get(&*keys.main, None), keys.all_readers(), keys.all_waiters()]);
-        let response = self.txn(txn).await?;
+        let response = self.read(txn).await?;
         let answers = response.op_responses();
         let held = match pair(&answers, 0) {
             None => Vec::new(),

@@ -127,7 +127,7 @@ impl Etcd {
         let txn = Txn::new().and_then(reads);
         let response = self
             .renewer
-            .call(async |client: Arc<Client>| bundle::send_alone(client, txn.clone()).await)
+            .call(async |client: Arc<Client>| bundle::read_alone(client, txn.clone()).await)
             .await?;
         let answers = response.op_responses();
         let mut missing = Vec::new();

@@ -178,7 +178,7 @@ impl Etcd {
                     ]
                 })
                 .collect();
-            let response = self.txn(Txn::new().and_then(reads)).await?;
+            let response = self.read(Txn::new().and_then(reads)).await?;
             let answers = response.op_responses();
             for at in (0..answers.len()).step_by(3) {
                 let is_wanted = !pairs(&answers, at).is_empty() || !pairs(&answers, at + 1).is_empty();

@@ -52,7 +52,7 @@ impl Etcd {
                 keys.last_waiters(1, place),
                 TxnOp::get(&*keys.gap, None),
             ]);
-            let response = self.txn(txn).await?;
+            let response = self.read(txn).await?;
             let answers = response.op_responses();
             let own = pair(&answers, 1).cloned();
             let since = own.as_ref().map(KeyValue::create_revision);

@@ -7,6 +7,7 @@ mod loss;
 #[path = "../../../../tests/support/ports.rs"]
 mod ports;
 mod queue;
+mod reading;
 mod shared;
 
 use super::*;
@@ -198,7 +199,7 @@ async fn closed_in_time<const N: usize>(processes: [Process; N]) -> bool {
     for process in processes {
         let begun = Instant::now();
         process.backend.close().await;
-        in_time &= begun.elapsed() < CLOSING - CLOSING / 10;
+        in_time &= begun.elapsed() < LIMIT / 2;
     }
     in_time
 }
