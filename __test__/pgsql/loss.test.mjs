@@ -42,7 +42,9 @@ test("the lock of a killed holder goes to the next at once, not after its ttl, a
     const next = mutex.lock()
     await waiters(server, 2)
     await waiter.child.kill("SIGKILL")
-    await waiters(server, 1)
+    const [ [ version ] ] = await server.admin.query("SHOW server_version_num")
+    // Before 14 the server finds out only when it would get the lock.
+    await waiters(server, Number(version) < 140_000 ? 2 : 1)
     holder.child.kill("SIGKILL")
     assert.ok(await took(next) < AT_ONCE)
     const lock = await next

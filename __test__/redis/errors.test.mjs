@@ -91,7 +91,7 @@ test("an ACL user is named by the option user, and lacks what it was not given",
 
 test("an ACL user with the documented rights can do everything", async (t) => {
     const server = await redis(t)
-    await server.admin.command("ACL", "SETUSER", "lock", "on", ">lock-secret", "~*lock.IPC-Mutex-rpm*", "&IPC-Mutex-rpm:*",
+    await server.admin.command("ACL", "SETUSER", "lock", "on", ">lock-secret", "~*lock.IPC-Mutex-rpm*", "resetchannels", "&IPC-Mutex-rpm:*",
         "+hello", "+auth", "+client|setname", "+select", "+ping", "+eval", "+evalsha", "+subscribe", "+publish", "+pubsub|numsub",
         "+time", "+get", "+set", "+del", "+exists", "+pttl", "+pexpire", "+zadd", "+zrem", "+zscore", "+zrange", "+zrevrange",
         "+zrangebyscore", "+hget", "+hset", "+hdel")
