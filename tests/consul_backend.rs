@@ -461,8 +461,9 @@ fn the_holder_of_a_deleted_leader_key_is_told_without_a_renewal_and_before_the_f
         let first = take(&p1, &a).await;
         let waiting = begin(&p2, &b);
         pending(&p1, 1).await;
-        // The first in line gives the holder two seconds, of which it takes one at most; it cannot if it does not get its turn meanwhile.
-        let stalls = Stalls::watch();
+        // The first in line gives the holder two seconds, of which it takes one at most; it cannot if it, or the server, does not get its turn meanwhile.
+        let status = server.url("/v1/status/leader");
+        let stalls = Stalls::watch(async move || drop(reqwest_text(reqwest::Method::GET, &status).await));
         let told = spawn_local(async move {
             let loss = loss(&mut p1).await;
             (p1, loss)
@@ -680,9 +681,18 @@ fn many_contenders_of_both_modes_that_give_up_now_and_then_never_meet_a_writer()
         let inside = Rc::new(Cell::new((0u32, 0u32)));
         let mut tasks = Vec::new();
         let mut processes = Vec::new();
+        let mut renewals = Vec::new();
         for number in 0..4u64 {
             let one = Rc::new(join(&mortal, &format!("p{number}")).await.unwrap());
             processes.push(one.clone());
+            let backend = one.backend.clone();
+            // As the runtime does, though more often.
+            renewals.push(spawn_local(async move {
+                loop {
+                    tokio::time::sleep(backend.terms().renew_every / 10).await;
+                    let _ = backend.renew(vec![]).await;
+                }
+            }));
             for thread in 0..3u64 {
                 let (one, inside) = (one.clone(), inside.clone());
                 tasks.push(spawn_local(async move {
@@ -723,6 +733,10 @@ fn many_contenders_of_both_modes_that_give_up_now_and_then_never_meet_a_writer()
         }
         for task in tasks {
             tokio::time::timeout(LIMIT * 6, task).await.expect("it ends").unwrap();
+        }
+        for renewal in renewals {
+            renewal.abort();
+            let _ = renewal.await;
         }
         let processes: Vec<&Process> = processes.iter().map(Rc::as_ref).collect();
         clean(&server, &processes).await;

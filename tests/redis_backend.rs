@@ -324,7 +324,7 @@ fn the_hold_of_a_dead_process_ends_with_its_lease_and_a_dead_waiter_is_skipped()
         let gone = process(&server.server(short), "gone").await;
         // What the dead leave in the queue lasts no longer than this.
         let alive = process(&server.server(2 * short), "alive").await;
-        let stalls = Stalls::watch();
+        let stalls = Stalls::watch(async || ());
         let before = Instant::now();
         take(&dead, &exclusive("d")).await;
         let lost = begin(&gone, &exclusive("g"));
