@@ -141,7 +141,7 @@ impl Consul {
                     continue;
                 }
             };
-            let attempted = self.attempt(&trace, &sessions, plan.ops).await?;
+            let attempted = self.attempt(&trace, &sessions, plan.ops, plan.vacated).await?;
             if !matches!(attempted, Attempted::Done(_))
                 && let Some(group) = trace.group.take()
             {
@@ -157,9 +157,6 @@ impl Consul {
                 }
                 Attempted::Done(pairs) => {
                     trace.group.take();
-                    if let Some(group) = plan.vacated {
-                        self.recycle(group);
-                    }
                     let index = txn::written_at(&pairs);
                     let granted = match plan.group {
                         Some(group) => Hold::Reader { index, group },
@@ -289,14 +286,20 @@ impl Consul {
             ),
             Op::Tree(keys::folder(&ask.id)),
         ];
-        Ok(match self.attempt(trace, sessions, ops).await? {
+        Ok(match self.attempt(trace, sessions, ops, None).await? {
             Attempted::Done(pairs) => Some((View::new(&ask.id, &pairs), txn::written_at(&pairs))),
             Attempted::Stale(_) | Attempted::Delayed => None,
         })
     }
 
-    async fn attempt(&self, trace: &Rc<Trace>, sessions: &Rc<Sessions>, ops: Vec<Op>) -> Result<Attempted, Refusal> {
-        let why = match trace.write(&self.link, ops).await.map_err(Error::from)? {
+    async fn attempt(
+        &self,
+        trace: &Rc<Trace>,
+        sessions: &Rc<Sessions>,
+        ops: Vec<Op>,
+        vacated: Option<String>,
+    ) -> Result<Attempted, Refusal> {
+        let why = match self.write(trace, ops, vacated).await.map_err(Error::from)? {
             Outcome::Done(pairs) => return Ok(Attempted::Done(pairs)),
             Outcome::Refused(why) => why,
         };

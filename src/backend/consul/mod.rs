@@ -41,7 +41,7 @@ use crate::clock;
 use crate::core::lease::Terms;
 use crate::error::{Error, Kind, Result};
 use crate::url::Server;
-use http::{Lane, Link};
+use http::{Fault, Lane, Link};
 use reqwest::{Method, StatusCode};
 use session::{Charter, Sessions};
 use std::cell::{Cell, RefCell};
@@ -53,6 +53,7 @@ use tidy::Idle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use trace::Trace;
+use txn::{Op, Outcome};
 use view::View;
 
 /// An answer this fresh is as good as a new one.
@@ -240,6 +241,18 @@ impl Consul {
             }
         }
         Ok(trace.create_group(&self.link, &self.charter).await?)
+    }
+
+    /// Sends a transaction of this ask after which `vacated`, a readers' session, locks nothing any more.
+    async fn write(&self, trace: &Rc<Trace>, ops: Vec<Op>, vacated: Option<String>) -> Result<Outcome, Fault> {
+        let me = self.me.clone();
+        trace
+            .write(&self.link, ops, move || {
+                if let (Some(consul), Some(group)) = (me.upgrade(), vacated) {
+                    consul.recycle(group);
+                }
+            })
+            .await
     }
 
     /// A readers' session that locks nothing any more: kept for the next group, or ended.

@@ -47,7 +47,7 @@ impl Consul {
                 self.forget(ask);
                 return Ok(released);
             }
-            let outcome = trace.write(&self.link, exit.ops).await?;
+            let outcome = self.write(&trace, exit.ops, exit.vacated).await?;
             let group = trace.group.take();
             let Outcome::Done(pairs) = outcome else {
                 if let Some(group) = group {
@@ -64,9 +64,6 @@ impl Consul {
             if let Some(room) = exit.leaves_free {
                 let index = txn::written_at(&pairs);
                 self.idle.borrow_mut().insert(ask.id.clone(), index, room);
-            }
-            if let Some(vacated) = exit.vacated {
-                self.recycle(vacated);
             }
             let after = View::new(&ask.id, &pairs);
             let was_last = after.group().is_some() && after.readers.is_empty();
@@ -97,7 +94,7 @@ impl Consul {
             Op::Unlock(leader, sessions.leads.clone(), Vec::new()),
             Op::Tree(keys::queue(&ask.id)),
         ];
-        let Outcome::Done(pairs) = trace.write(&self.link, ops).await? else {
+        let Outcome::Done(pairs) = self.write(trace, ops, None).await? else {
             return Ok(false);
         };
         if View::new(&ask.id, &pairs).queue.is_empty() {

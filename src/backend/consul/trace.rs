@@ -44,13 +44,21 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Sends a transaction that runs to its end even if the future is dropped.
-    pub async fn write(self: &Rc<Self>, link: &Rc<Link>, ops: Vec<Op>) -> Result<Outcome, Fault> {
+    /// Sends a transaction that runs to its end even if the future is dropped, and so does `afterwards`, unless it is refused.
+    pub async fn write(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        ops: Vec<Op>,
+        afterwards: impl FnOnce() + 'static,
+    ) -> Result<Outcome, Fault> {
         let (trace, sender) = (self.clone(), link.clone());
         self.finish(link, async move {
             let answer = sender.txn(Lane::Foreground, &ops).await;
             if matches!(&answer, Err(fault) if fault.unanswered) {
                 trace.doubtful.set(true);
+            }
+            if matches!(&answer, Ok(Outcome::Done(_))) {
+                afterwards();
             }
             answer
         })
