@@ -58,6 +58,7 @@ declare class Mutex extends EventEmitter implements AsyncDisposable {
 
     /**
      * Releases what this object holds, rejects its pending calls with `ERR_CLOSED`, and makes it possible to open it again.
+     * A server that does not answer is waited for `connect_timeout` for each step, at most two; what it could not be told ends with its lease.
      */
     close (): Promise<void>
 
