@@ -1,27 +1,17 @@
 // A cluster of three nodes, and what a cut network does.
 import assert from "node:assert/strict"
 import { test } from "node:test"
-import { testNetwork } from "../servers/network.mjs"
+import { testGoodbye, testNetwork } from "../servers/network.mjs"
 import { contender, ended, freed, opened, pending } from "../support/contenders.mjs"
 import { History, check } from "../support/history.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
-import { startProxy } from "../support/proxy.mjs"
 import { etcd, noLeftovers } from "../support/servers.mjs"
 import { waitFor } from "../support/waiting.mjs"
 
 watchLeaks()
 
 testNetwork(etcd, { ttl: 8 })
-
-test("close() has cleared everything away when it resolves, also where each answer takes seconds", async (t) => {
-    const server = await etcd(t)
-    const proxy = await startProxy(server, t)
-    const mutex = await opened(t, server.url("foo", { ttl: 120, connect_timeout: 60 }, proxy.port)) // nothing runs out by itself
-    await (await mutex.lock()).release()
-    proxy.delay(1500)
-    await mutex.close()
-    assert.deepEqual(await server.admin.traces(), [])
-})
+testGoodbye(etcd, 1500)
 
 /** The lease and the patience of a client must outlive an election on a machine that stands still for seconds. */
 const cluster = (t) => etcd(t, { nodes: 3, params: { ttl: 20, connect_timeout: 20 } })

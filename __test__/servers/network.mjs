@@ -124,3 +124,21 @@ export function testNetwork (start, params = {}) {
         await proxy.pass()
     })
 }
+
+/**
+ * For servers with sessions or leases, which close() ends.
+ *
+ * @param {(t: object) => Promise<object>} start one of support/servers.mjs
+ * @param {number} delay milliseconds that everything takes longer, each way
+ */
+export function testGoodbye (start, delay) {
+    test("close() has cleared everything away when it resolves, however slow the answers are", async (t) => {
+        const server = await start(t)
+        const proxy = await startProxy(server, t)
+        const mutex = await opened(t, server.url("foo", { ttl: 120, connect_timeout: 60 }, proxy.port)) // nothing runs out by itself
+        await (await mutex.lock()).release()
+        proxy.delay(delay)
+        await mutex.close()
+        assert.deepEqual(await server.admin.traces(), [])
+    })
+}
