@@ -115,13 +115,15 @@ describe("the main package alone", () => {
     })
 
     it("contains what users load and nothing else", () => {
-        const [ { files } ] = JSON.parse(npm([ "pack", "--dry-run", "--json" ], root))
+        const [ { files, unpackedSize } ] = JSON.parse(npm([ "pack", "--dry-run", "--json" ], root))
         const top = new Set(files.map(({ path }) => path.split("/")[0]))
         const allowed = [ "package.json", "README.md", "LICENSE", "CHANGELOG.md", "index.js", "index.mjs", "index.d.ts", "index.d.mts",
             "lib", "bin", "docs", "examples" ]
         assert.deepEqual([ ...top ].filter((name) => !allowed.includes(name)), [])
         for (const name of [ "LICENSE", "README.md", "index.js", "index.mjs", "index.d.ts", "index.d.mts", "lib" ])
             assert.ok(top.has(name), `${name} is missing`)
+        // so that all that is installed, with the addon's 7.66 MB, stays below 8 MB
+        assert.ok(unpackedSize < 330_000, `${unpackedSize} bytes`)
     })
 
     it("names files that exist in its exports and commands", () => {
