@@ -103,7 +103,7 @@ fn code(error: &RedisError) -> &str {
     let detail = error.detail().unwrap_or("");
     let inner = detail
         .strip_prefix("Error running script")
-        .and_then(|text| text.rsplit_once(": -"))
+        .and_then(|text| text.split_once(": -"))
         .and_then(|(_, answer)| answer.split_ascii_whitespace().next());
     inner.or(error.code()).unwrap_or("")
 }
