@@ -140,7 +140,7 @@ class Mutex extends EventEmitter {
     }
 
     async #tryAcquire (options) {
-        const given = settings.acquireOptions(options)
+        const given = settings.tryOptions(options)
         const hold = await this.#take(given.shared, false, false, given)
         if (hold !== null)
             this.#keep(hold)
@@ -182,7 +182,7 @@ class Mutex extends EventEmitter {
     }
 
     async #tryLock (options) {
-        const given = settings.acquireOptions(options)
+        const given = settings.tryOptions(options)
         const hold = await this.#take(given.shared, false, true, given)
         return hold === null ? null : this.#handle(hold)
     }

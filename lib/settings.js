@@ -17,15 +17,47 @@ function wrongType (name, expected, actual) {
     return error
 }
 
-/** @returns {string} the text of a URL given as text or as a `URL`; anything else goes to the parser, which names it */
+/** Taken at load: a test of a user may replace the global. */
+const WhatwgUrl = URL
+
+/** Scheme and authority of a lock on a server, and all that follows. */
+const REMOTE = /^(rpm\+[a-z]+:\/\/[^/?#]*)([^]*)$/
+
+/**
+ * The text of a URL given as text or as a `URL`. Its path is as the WHATWG URL parser gives it, so that one spelling has one
+ * meaning; the authority is not, as that parser knows no lists of hosts.
+ * @param {unknown} value
+ * @returns {string}
+ */
 function url (value) {
-    if (typeof value === "string")
-        return value
-    if (value instanceof URL)
-        return value.href
-    return value === undefined || value === null ? "" : value
+    const isUrl = value !== null && typeof value === "object" && typeof value.href === "string" && typeof value.protocol === "string"
+    const text = isUrl ? value.href : value
+    if (typeof text !== "string")
+        return text
+    // The parser drops these too, wherever they stand.
+    const found = REMOTE.exec(text.replace(/^[\0-\x20]+|[\0-\x20]+$|[\t\n\r]+/g, ""))
+    if (found === null)
+        return text
+    const [ , before, after ] = found
+    const { pathname, search } = new WhatwgUrl(`rpm://h${after}`)
+    return before + (after.startsWith("/") ? pathname : "") + search
 }
 
+/**
+ * Refuses what would be ignored: a mistyped `timeout` is a wait without end.
+ * @param {object} options
+ * @param {readonly string[]} known
+ */
+function onlyKnown (options, known) {
+    for (const name of Object.keys(options))
+        if (!known.includes(name) && options[name] !== undefined) {
+            const error = new TypeError(`unknown option "${name}", expected ${known.join(", ")}`)
+            error.code = "ERR_INVALID_ARG_VALUE"
+            throw error
+        }
+}
+
+const MUTEX = [ "label", "detectDeadlocks" ], TRY = [ "shared" ], ACQUIRE = [ ...TRY, "timeout", "signal" ]
 const NONE = Object.freeze({ label: undefined, detectDeadlocks: false })
 
 /** @returns {{ label?: string, detectDeadlocks: boolean }} */
@@ -34,6 +66,7 @@ function mutexOptions (options) {
         return NONE
     if (options === null || typeof options !== "object")
         throw wrongType("options", "an object", options)
+    onlyKnown(options, MUTEX)
     const { label, detectDeadlocks = false } = options
     if (label !== undefined && typeof label !== "string")
         throw wrongType("options.label", "a string", label)
@@ -44,12 +77,16 @@ function mutexOptions (options) {
 
 const DEFAULTS = Object.freeze({ shared: false, timeout: undefined, signal: undefined })
 
+/** @returns {{ shared: boolean }} what a call that does not wait is given */
+const tryOptions = (options) => acquireOptions(options, TRY)
+
 /** @returns {{ shared: boolean, timeout?: number, signal?: AbortSignal }} */
-function acquireOptions (options) {
+function acquireOptions (options, known = ACQUIRE) {
     if (options === undefined)
         return DEFAULTS
     if (options === null || typeof options !== "object")
         throw wrongType("options", "an object", options)
+    onlyKnown(options, known)
     const { shared = false, timeout, signal } = options
     if (typeof shared !== "boolean")
         throw wrongType("options.shared", "a boolean", shared)
@@ -71,4 +108,4 @@ function attach (error, name, other) {
         Object.defineProperty(error, name, { value: other, configurable: true, writable: true })
 }
 
-module.exports = { url, mutexOptions, acquireOptions, wrongType, attach }
+module.exports = { url, mutexOptions, acquireOptions, tryOptions, wrongType, attach }

@@ -84,8 +84,8 @@ pub struct Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     pub server: Server,
-    /// The lock's name: the raw path segment, not percent-decoded. Printable ASCII without spaces. For PostgreSQL it may
-    /// begin with a key, see [`PAIR`].
+    /// The lock's name: the path segment as the WHATWG URL parser gives it, which is the caller's to apply, not
+    /// percent-decoded. Printable ASCII without spaces. For PostgreSQL it may begin with a key, see [`PAIR`].
     pub id: String,
 }
 
@@ -145,6 +145,8 @@ pub struct Parsed {
     /// Names of query parameters that this server does not know, in the order of the URL. 1.x ignored them, so they are
     /// no error.
     pub unknown_parameters: Vec<String>,
+    /// What follows the id in the path. 1.x ignored it, so it is no error; empty for almost every URL.
+    pub ignored_path: String,
 }
 
 /// Reads a mutex URL. Every error is of [`Kind::InvalidUrl`], says what is wrong and what would be right, and
@@ -165,15 +167,30 @@ pub fn parse(text: &str) -> Result<Parsed> {
         }
     }
     let quoted = mask::shorten(&mask(text));
-    Err(invalid(format!("unknown implementation strategy \"{quoted}\"")).because(
+    let hint = meant(text).map_or_else(String::new, |meant| format!(": did you mean {meant}?"));
+    Err(invalid(format!("unknown implementation strategy \"{quoted}\"{hint}")).because(
         "a mutex URL begins with \"spm:\", \"mpm:\", \"rpm+redis://\", \"rpm+pgsql://\", \"rpm+consul://\" or \"rpm+etcd://\"",
     ))
+}
+
+/// What a URL that begins as other libraries have it would be here.
+fn meant(text: &str) -> Option<&'static str> {
+    let (scheme, _) = text.split_once("://")?;
+    match scheme.to_ascii_lowercase().trim_start_matches("rpm+") {
+        "redis" | "valkey" => Some("rpm+redis://"),
+        "rediss" | "valkeys" => Some("rpm+redis:// with tls=true"),
+        "postgres" | "postgresql" | "pg" | "pgsql" => Some("rpm+pgsql://"),
+        "consul" => Some("rpm+consul://"),
+        "etcd" | "etcd3" => Some("rpm+etcd://"),
+        _ => None,
+    }
 }
 
 fn local(target: Target) -> Parsed {
     Parsed {
         target,
         unknown_parameters: Vec::new(),
+        ignored_path: String::new(),
     }
 }
 
@@ -182,15 +199,16 @@ fn local_id(id: &str) -> Result<String> {
         return Err(invalid("no mutex id given").because("an id follows the colon, such as \"foo\" in spm:foo"));
     }
     if id.len() > MAX_LENGTH {
-        return Err(invalid("invalid mutex id given").because(too_long(id.len())));
+        return Err(invalid(format!("invalid mutex id given: {}", too_long(id.len()))));
     }
     let ordinary = id.starts_with(|first: char| first.is_ascii_alphabetic())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if ordinary {
         Ok(id.to_owned())
     } else {
-        Err(invalid("invalid mutex id given")
-            .because("an id begins with a letter a-z or A-Z and goes on with letters, digits and hyphens"))
+        Err(invalid(
+            "invalid mutex id given: an id starts with a letter a-z or A-Z and continues with letters, digits and hyphens",
+        ))
     }
 }
 
@@ -205,7 +223,7 @@ fn remote(scheme: Scheme, length: usize, rest: &str) -> Result<Parsed> {
         Some(after) => after.split_at(after.find('/').unwrap_or(after.len())),
         None => ("", hierarchy),
     };
-    let (database, id) = pathname(scheme, path)?;
+    let Path { database, id, ignored } = pathname(scheme, path)?;
     let (credentials, addresses) = authority::read(scheme, authority)?;
     let query = query::read(scheme, query)?;
     let server = Server {
@@ -222,12 +240,21 @@ fn remote(scheme: Scheme, length: usize, rest: &str) -> Result<Parsed> {
     Ok(Parsed {
         target: Target::Remote(Remote { server, id }),
         unknown_parameters: query.unknown,
+        ignored_path: ignored,
     })
+}
+
+/// What the path of a URL says.
+struct Path {
+    database: Option<String>,
+    id: String,
+    /// What follows the id, with its slash.
+    ignored: String,
 }
 
 /// Database (PostgreSQL only) and id. Elsewhere the id is the first segment and 1.x ignores what follows, so a fleet
 /// that mixes versions must do the same.
-fn pathname(scheme: Scheme, path: &str) -> Result<(Option<String>, String)> {
+fn pathname(scheme: Scheme, path: &str) -> Result<Path> {
     let form = match scheme {
         Scheme::Pgsql => "[/<database>]/<id>",
         _ => "/<id>",
@@ -256,7 +283,15 @@ fn pathname(scheme: Scheme, path: &str) -> Result<(Option<String>, String)> {
     if !id.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(refuse("in printable ASCII characters without spaces"));
     }
-    Ok((database, id.to_owned()))
+    let ignored = match (scheme, path[1..].split_once('/')) {
+        (Scheme::Pgsql, _) | (_, None | Some((_, ""))) => String::new(),
+        (_, Some((_, rest))) => format!("/{rest}"),
+    };
+    Ok(Path {
+        database,
+        id: id.to_owned(),
+        ignored,
+    })
 }
 
 fn database_name(raw: &str) -> Result<String> {

@@ -12,13 +12,17 @@ const { MutexError } = require("../errors.js")
 function parse (text) {
     if (typeof text !== "string")
         throw new MutexError("ERR_INVALID_URL", `a mutex URL must be a string or a URL, not ${typeof text}`)
-    const { target, unknown, error } = native.parseUrl(text)
+    const { target, unknown, ignored, error } = native.parseUrl(text)
     if (error !== undefined)
         throw new MutexError(error.code, error.message, error.cause)
     for (const name of unknown)
-        process.emitWarning(`unknown parameter "${name}" in a mutex URL is ignored`, { type: "MutexWarning", code: "IPC_MUTEX_UNKNOWN_PARAMETER" })
+        warn(`unknown parameter "${name}" in a mutex URL is ignored`, "UNKNOWN_PARAMETER")
+    if (ignored !== "")
+        warn(`"${ignored}" at the end of the path in a mutex URL is ignored: the lock is "${target.id}"; in a name, write "%2F" for a slash`, "IGNORED_PATH")
     return target
 }
+
+const warn = (message, code) => process.emitWarning(message, { type: "MutexWarning", code: `IPC_MUTEX_${code}` })
 
 /**
  * The model behind a parsed URL; its code is loaded when it is needed.

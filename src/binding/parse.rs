@@ -6,7 +6,7 @@ use crate::url::{self, Parsed, Target};
 pub const FUNCTIONS: &[Function] = &[("parseUrl", parse_url)];
 
 entry! {
-    /// `parseUrl(text)`: `{ target: { model, id }, unknown: [names] }` or `{ error: { code, message, cause } }`.
+    /// `parseUrl(text)`: `{ target: { model, id }, unknown: [names], ignored: path }` or `{ error: { code, message, cause } }`.
     parse_url(1) |js, args| {
         let text = js.string(args[0]).unwrap_or_default();
         match url::parse(&text) {
@@ -24,5 +24,6 @@ fn described(js: Js, parsed: &Parsed) -> Value {
     };
     let target = js.object(&[("model", js.text(model)), ("id", js.text(id))]);
     let unknown = js.array(parsed.unknown_parameters.iter().map(|name| js.text(name)));
-    js.object(&[("target", target), ("unknown", unknown)])
+    let ignored = js.text(&parsed.ignored_path);
+    js.object(&[("target", target), ("unknown", unknown), ("ignored", ignored)])
 }

@@ -26,6 +26,7 @@ pub(super) fn read(scheme: Scheme, query: &str) -> Result<Query> {
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (name, raw) = part.split_once('=').unwrap_or((part, ""));
         if !is_known(scheme, name) {
+            refuse_protection(scheme, name)?;
             unknown.push(shorten(name));
             continue;
         }
@@ -69,6 +70,49 @@ fn is_known(scheme: Scheme, name: &str) -> bool {
         "application_name" | "pair" | "max_waiting" => scheme == Scheme::Pgsql,
         _ => false,
     }
+}
+
+/// A parameter that asks for protection and is not ours must not end as plain text with a warning. Messages name our own way.
+fn refuse_protection(scheme: Scheme, name: &str) -> Result<()> {
+    let lower = name.to_ascii_lowercase();
+    let asks_for = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let instead = if asks_for(&["user", "pass", "auth", "token", "secret", "credential", "login"]) {
+        match scheme {
+            Scheme::Redis => "write rpm+redis://x:<password>@<host>, and user=<name> for an ACL user",
+            Scheme::Consul => "write rpm+consul://x:<token>@<host>",
+            Scheme::Pgsql => "write rpm+pgsql://<user>:<password>@<host>",
+            Scheme::Etcd => "write rpm+etcd://<user>:<password>@<host>",
+        }
+    } else if asks_for(&[
+        "ssl",
+        "tls",
+        "cert",
+        "verif",
+        "secur",
+        "encrypt",
+        "gss",
+        "krb",
+        "channel_binding",
+        "peer",
+    ]) || matches!(
+        lower.as_str(),
+        "ca" | "crt" | "key" | "cafile" | "keyfile" | "key_file" | "ca_file" | "sni" | "servername"
+    ) {
+        "write tls=true, with ca, crt and key for PEM files"
+    } else {
+        return Ok(());
+    };
+    // A name of other characters may be the rest of a password that was not percent-encoded.
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && name.len() <= 40;
+    let what = if plain {
+        format!("parameter \"{name}\"")
+    } else {
+        "parameter".to_owned()
+    };
+    Err(invalid(format!("unknown {what} in URL: {instead}")))
 }
 
 fn ttl_span(scheme: Scheme) -> Span {

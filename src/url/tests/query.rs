@@ -91,8 +91,8 @@ fn a_number_is_plain_or_refused() {
 fn unknown_parameters_are_reported_by_name_only() {
     let parsed = parse("rpm+redis://h/x?timeout=hunter2&ttl=5&lockdelay=1&&flag").unwrap();
     assert_eq!(parsed.unknown_parameters, ["timeout", "lockdelay", "flag"]);
-    let parsed = parse("rpm+consul://h/x?user=a&db=b&lockdelay=1").unwrap();
-    assert_eq!(parsed.unknown_parameters, ["user", "db"]);
+    let parsed = parse("rpm+consul://h/x?db=b&lockdelay=1").unwrap();
+    assert_eq!(parsed.unknown_parameters, ["db"]);
 }
 
 #[test]
@@ -135,4 +135,45 @@ fn the_ways_of_libpq_to_use_tls_are_for_pgsql_only() {
         let error = refusal(&format!("rpm+pgsql://h/x?max_waiting={wrong}"));
         assert!(error.message.starts_with("invalid parameter max_waiting"), "{wrong}");
     }
+}
+
+#[test]
+fn a_parameter_that_asks_for_protection_in_other_words_is_refused() {
+    for name in [
+        "sslmode",
+        "ssl",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
+        "tls_ca",
+        "TLS",
+        "cafile",
+        "rejectUnauthorized",
+        "Key",
+        "tls-skip-verify",
+        "channel_binding",
+        "gssencmode",
+        "password",
+        "auth",
+        "token",
+        "username",
+    ] {
+        for scheme in Scheme::ALL {
+            let error = refusal(&format!("{}://h/x?{name}=hunter2", scheme.prefix()));
+            assert!(
+                error
+                    .message
+                    .starts_with(&format!("unknown parameter \"{name}\" in URL: write ")),
+                "{error}"
+            );
+            assert!(!format!("{error:?}").contains("hunter2"));
+        }
+    }
+    assert!(
+        refusal("rpm+pgsql://h/x?user=a")
+            .message
+            .contains("rpm+pgsql://<user>:<password>@<host>")
+    );
+    let error = refusal("rpm+redis://x:1/foo?ssl-hunter2@h/x");
+    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
 }
