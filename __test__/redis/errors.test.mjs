@@ -2,8 +2,10 @@
 import assert from "node:assert/strict"
 import { createServer } from "node:net"
 import { createServer as createWeb } from "node:http"
-import { inspect } from "node:util"
+import { execFile } from "node:child_process"
+import { createRequire } from "node:module"
 import { test } from "node:test"
+import { inspect, promisify } from "node:util"
 import { Mutex } from "../../index.mjs"
 import { pending } from "../support/contenders.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
@@ -143,6 +145,20 @@ test("a server that cannot write its disk", async (t) => {
     const server = await redis(t)
     await server.admin.command("CONFIG", "SET", "min-replicas-to-write", "1")
     await fails(server.url("foo"), "ERR_SERVER", server.port)
+})
+
+test("TLS: NODE_EXTRA_CA_CERTS adds to the system's roots, and a file that cannot be used changes nothing", async (t) => {
+    const server = await redis(t, { tls: true, password: true })
+    const program = `const { Mutex } = require(${JSON.stringify(createRequire(import.meta.url).resolve("../../index.js"))})
+        const mutex = new Mutex(process.env.MUTEX_URL)
+        mutex.open().then(() => mutex.close()).then(() => "open", (error) => error.code).then(console.log)`
+    const outcome = async (extra) => {
+        const env = { ...process.env, NODE_EXTRA_CA_CERTS: extra, MUTEX_URL: server.url("foo", { ca: undefined, tls: true }) }
+        return (await promisify(execFile)(process.execPath, [ "-e", program ], { env })).stdout.trim()
+    }
+    assert.equal(await outcome(tlsFiles.ca), "open")
+    assert.equal(await outcome(tlsFiles.unknownCa), "ERR_TLS")
+    assert.equal(await outcome("/nowhere/ca.pem"), "ERR_TLS")
 })
 
 test("TLS: verified against ca; an unknown CA, an expired certificate, a wrong name and a missing file are told apart", async (t) => {

@@ -1,7 +1,7 @@
 //! TLS for every backend: one rustls configuration, one crypto provider (ring), one way to say what went wrong.
 //!
-//! A server's certificate is verified against the certificates in `ca` and nothing else, or against the system's roots
-//! where no `ca` is given. [`Tls::Insecure`] verifies nothing but still checks the handshake's signatures. Files are read
+//! A server's certificate is verified against the certificates in `ca` and nothing else, or against the system's roots and
+//! those that `NODE_EXTRA_CA_CERTS` names where no `ca` is given. [`Tls::Insecure`] verifies nothing but still checks the handshake's signatures. Files are read
 //! anew by each call, so that a reconnect sees a rotated certificate.
 
 use crate::error::{Error, Kind, Result};
@@ -158,6 +158,11 @@ fn roots(options: &RemoteOptions) -> Result<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();
     // Some systems carry roots that no parser likes; the others are enough.
     store.add_parsable_certificates(found.certs);
+    if let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS") {
+        // As in Node.js, which warns at its start of a file that it cannot use.
+        let extra = read("ca", Path::new(&path)).and_then(|pem| certificates(&pem, "ca", Path::new(&path)));
+        store.add_parsable_certificates(extra.unwrap_or_default());
+    }
     if store.is_empty() {
         let error = Error::new(
             Kind::Tls,
