@@ -1,0 +1,205 @@
+// A client of the torture: several flows that ask, hold, release, cancel, close and reopen at random, and record what they believe.
+//   node client.mjs <settings as JSON>
+// Settings: { urls, flows, seed, history, ttl, threads }. The parent sends "stop" (finish what is under way and leave) and
+// { block: ms } (compute for so long without yielding).
+import { parentPort, Worker, workerData, isMainThread } from "node:worker_threads"
+import { writeSync, openSync } from "node:fs"
+import { setTimeout as sleep } from "node:timers/promises"
+import { Mutex } from "../../index.mjs"
+import { History, now } from "../support/history.mjs"
+import { randomness } from "../model/reference.mjs"
+
+const settings = isMainThread ? JSON.parse(process.argv[2]) : workerData
+const name = `${process.pid}${isMainThread ? "" : "t"}`
+const history = new History({ file: `${settings.history}-${name}` })
+/** Calls that took long, losses, and errors that nobody announced, a line each. */
+const log = openSync(`${settings.history}-${name}.log`, "a")
+const say = (kind, details) => writeSync(log, `${JSON.stringify({ kind, at: String(now()), ...details })}\n`)
+
+/** How often a holder looks at its signal (milliseconds), and how long a look may be late before this process counts as having stood still. */
+const LOOK = 20, STANDSTILL = 250
+
+let stopping = false
+let lastTick = now()
+let tick = lastTick
+setInterval(() => {
+    lastTick = tick
+    tick = now()
+}, LOOK).unref()
+
+/** Answers that a server under attack may give; everything else is a fault. */
+const EXPECTED = new Set([ "ERR_TIMEOUT", "ERR_CONNECT", "ERR_LOCK_LOST", "ERR_CLOSED", "ERR_SERVER", "ERR_AUTH", "ERR_PRIMARY" ])
+
+/** One signal for many calls, as a program's shutdown has it; aborted now and then. */
+let shutdown = new AbortController()
+setInterval(() => {
+    shutdown.abort(new Error("shutdown"))
+    shutdown = new AbortController()
+}, 400).unref()
+
+class Flow {
+    constructor (number) {
+        this.number = number
+        this.owner = `${name}.${number}`
+        const draw = randomness(settings.seed + 7919 * number + (isMainThread ? 0 : 104_729))
+        this.random = () => draw(1_000_000) / 1_000_000
+        this.mutexes = new Map()
+    }
+
+    pick (list) {
+        return list[Math.floor(this.random() * list.length)]
+    }
+
+    async run () {
+        while (!stopping) {
+            const url = this.pick(settings.urls)
+            try {
+                await this.step(await this.opened(url))
+            }
+            catch (error) {
+                this.failed(error)
+                await sleep(50)
+            }
+            if (this.random() < 0.02)
+                await this.close(url)
+        }
+        for (const url of [ ...this.mutexes.keys() ])
+            await this.close(url)
+    }
+
+    failed (error) {
+        const code = error?.code ?? error?.name
+        if (!EXPECTED.has(code) && error?.name !== "TimeoutError" && error?.message !== "shutdown")
+            say("unexpected", { code, message: error?.message, stack: error?.stack })
+    }
+
+    async opened (url) {
+        let mutex = this.mutexes.get(url)
+        if (mutex === undefined) {
+            mutex = new Mutex(url, { label: this.owner })
+            mutex.on("error", () => {})
+            await this.timed("open", 30_000, mutex.open())
+            this.mutexes.set(url, mutex)
+        }
+        return mutex
+    }
+
+    async close (url) {
+        const mutex = this.mutexes.get(url)
+        this.mutexes.delete(url)
+        if (mutex !== undefined)
+            await this.timed("close", 30_000, mutex.close()).catch((error) => this.failed(error))
+    }
+
+    /** Waits for a call, and writes down one that takes longer than it may. */
+    async timed (call, limit, promise) {
+        const timer = setTimeout(() => say("slow", { call, limit, owner: this.owner }), limit)
+        try {
+            return await promise
+        }
+        finally {
+            clearTimeout(timer)
+        }
+    }
+
+    async step (mutex) {
+        const shared = this.random() < 0.3, mode = shared ? "shared" : "exclusive"
+        const kind = this.random()
+        const attempt = kind < 0.15 ? "try" : "wait"
+        history.ask(mutex.id, this.owner, { mode, attempt })
+        let lock
+        try {
+            if (attempt === "try")
+                lock = await this.timed("tryLock", 30_000, mutex.tryLock({ shared }))
+            else if (kind < 0.45) {
+                const timeout = Math.floor(this.random() * 400)
+                lock = await this.timed("lock with a timeout", timeout + 30_000, mutex.lock({ shared, timeout }))
+            }
+            else if (kind < 0.6)
+                lock = await this.timed("lock with a shared signal", 60_000, mutex.lock({ shared, signal: shutdown.signal }))
+            else if (kind < 0.7)
+                lock = await this.timed("lock with a signal", 60_000, mutex.lock({ shared, signal: AbortSignal.timeout(Math.floor(this.random() * 400)) }))
+            else
+                lock = await mutex.lock({ shared, timeout: 60_000 })
+        }
+        catch (error) {
+            history.cancel(mutex.id, this.owner)
+            this.failed(error)
+            return sleep(20)
+        }
+        if (lock === null) {
+            history.cancel(mutex.id, this.owner)
+            return sleep(20)
+        }
+        await this.hold(mutex, lock)
+    }
+
+    async hold (mutex, lock) {
+        if (lock.signal.aborted) {
+            // Known to be over before it could be believed in.
+            history.cancel(mutex.id, this.owner)
+            return lock.release().catch((error) => this.failed(error))
+        }
+        history.grant(mutex.id, this.owner, { token: lock.token })
+        let told = false
+        const lost = () => {
+            if (told)
+                return
+            told = true
+            // Whoever stood still believed last when it last looked.
+            const stood = now() - tick > BigInt(STANDSTILL) * 1_000_000n
+            history.lost(mutex.id, this.owner, { at: stood ? tick : now() })
+            say("lost", { id: mutex.id, owner: this.owner, reason: lock.signal.reason?.message, code: lock.signal.reason?.code })
+        }
+        lock.signal.addEventListener("abort", lost, { once: true })
+        const length = this.random() < 0.05 ? settings.ttl * 1000 * 1.6 : this.random() * 60
+        const end = performance.now() + length
+        while (performance.now() < end && !lock.signal.aborted)
+            await sleep(Math.min(LOOK, length))
+        const closing = this.random() < 0.05
+        if (!told && !lock.signal.aborted)
+            history.release(mutex.id, this.owner)
+        else
+            lost()
+        told = true
+        if (closing)
+            return this.close([ ...this.mutexes ].find(([ , each ]) => each === mutex)[0])
+        await this.timed("release", 30_000, lock.release()).catch((error) => this.failed(error))
+    }
+}
+
+function block (ms) {
+    const end = performance.now() + ms
+    while (performance.now() < end) ;
+}
+
+const onmessage = (message) => {
+    if (message === "stop")
+        stopping = true
+    else if (message?.block)
+        block(message.block)
+}
+
+process.on("unhandledRejection", (error) => say("unhandled", { message: error?.message, stack: error?.stack }))
+process.on("uncaughtExceptionMonitor", (error) => say("uncaught", { message: error?.message, stack: error?.stack }))
+
+let worker
+if (isMainThread) {
+    process.on("message", (message) => {
+        worker?.postMessage(message)
+        onmessage(message)
+    })
+    if (settings.threads)
+        worker = new Worker(new URL(import.meta.url), { workerData: { ...settings, seed: settings.seed + 1, threads: false } })
+}
+else
+    parentPort.on("message", onmessage)
+
+const ended = worker === undefined ? undefined : new Promise((resolve) => worker.once("exit", resolve))
+await Promise.all(Array.from({ length: settings.flows }, (_, number) => new Flow(number).run()))
+await ended
+history.close()
+if (isMainThread)
+    process.disconnect?.()
+else
+    parentPort.close()

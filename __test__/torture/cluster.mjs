@@ -1,0 +1,59 @@
+// The cluster of a torture: a primary that works too, and workers, one of which is killed, stopped or cut off now and then.
+//   node cluster.mjs <settings as JSON>
+import cluster from "node:cluster"
+import { appendFileSync } from "node:fs"
+import { setTimeout as sleep } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
+import { randomness } from "../model/reference.mjs"
+import { now } from "../support/history.mjs"
+
+const settings = JSON.parse(process.argv[2])
+const WORKERS = 3
+
+cluster.setupPrimary({ exec: fileURLToPath(new URL("./client.mjs", import.meta.url)), args: [ JSON.stringify(settings) ] })
+const draw = randomness(settings.seed)
+const random = () => draw(1_000_000) / 1_000_000
+let stopping = false
+let number = 0
+
+function fork () {
+    number++
+    cluster.setupPrimary({ args: [ JSON.stringify({ ...settings, seed: settings.seed + number, threads: number % 2 === 0 }) ] })
+    cluster.fork()
+}
+
+for (let each = 0; each < WORKERS; each++)
+    fork()
+cluster.on("exit", () => stopping || fork())
+process.on("message", (message) => {
+    if (message === "stop")
+        stopping = true
+    for (const worker of Object.values(cluster.workers))
+        worker.send(message)
+})
+await import("./client.mjs")
+while (!stopping) {
+    await sleep(300 + random() * 1200)
+    const workers = Object.values(cluster.workers)
+    const worker = workers[Math.floor(random() * workers.length)]
+    const kind = random()
+    if (worker === undefined || stopping)
+        continue
+    const from = now(), { pid } = worker.process
+    if (kind < 0.3) {
+        worker.process.kill("SIGKILL")
+        note({ kind: "gone", pid, at: String(from) })
+    }
+    else if (kind < 0.6) {
+        worker.process.kill("SIGSTOP")
+        await sleep(random() * 1500)
+        worker.process.kill("SIGCONT")
+    }
+    else if (kind < 0.7)
+        worker.disconnect()
+    note({ kind: "fault", name: "a worker is killed, stopped or cut off", at: String(from), to: String(now()) })
+}
+
+function note (line) {
+    appendFileSync(`${settings.history}-cluster.log`, `${JSON.stringify(line)}\n`)
+}
