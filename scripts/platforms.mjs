@@ -24,6 +24,9 @@ export const platforms = [
 /** The file that holds the addon for platform `id`, in the top folder and in its package alike. */
 export const binaryName = (id) => `ipc-mutex.${id}.node`
 
+/** What goes with the binary into its package: our licence, and those of what is linked into it. */
+export const LICENCES = [ "LICENSE", "THIRD-PARTY-NOTICES.txt" ]
+
 /** The folder of platform `id`'s package. */
 export const packageFolder = (id) => join(root, "npm", id)
 
@@ -41,12 +44,16 @@ function generated () {
             version: main.version,
             description: `The native core of ${main.name} for ${target}`,
             license: main.license,
+            author: main.author,
+            repository: main.repository,
+            bugs: main.bugs,
+            homepage: main.homepage,
             engines: main.engines,
             os: [ os ],
             cpu: [ cpu ],
             ...(libc ? { libc: [ libc ] } : {}),
             main: binaryName(id),
-            files: [ binaryName(id) ]
+            files: [ binaryName(id), ...LICENCES ]
         }))
         files.set(`npm/${id}/README.md`,
             `# ${name}\n\nThe native core of \`${main.name}\` for \`${target}\`. It is installed together with \`${main.name}\`, ` +
