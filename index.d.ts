@@ -202,7 +202,12 @@ declare namespace Mutex {
         release: [ hold: HoldInfo ]
         /** A hold of this object ended without `release()`; the code is `ERR_LOCK_LOST`. */
         lost: [ error: MutexError, hold: HoldInfo ]
-        /** The connection to the server was gone and is back. */
+        /**
+         * The connection to the server is gone. Holds last until their lease is over, waiting calls go on waiting, and the server is
+         * tried again and again.
+         */
+        disconnect: []
+        /** The server is back after a `disconnect`. */
         reconnect: []
     }
 

@@ -1,4 +1,4 @@
-// What a mutex tells of itself: "acquire", "release", "lost" (see loss.mjs) and "reconnect".
+// What a mutex tells of itself: "acquire", "release", "lost" (see loss.mjs) and, on a server, "disconnect" and "reconnect".
 //
 //     node examples/events.mjs
 import Mutex from "ipc-mutex"

@@ -10,11 +10,12 @@ const { MutexError } = require("./errors.js")
  */
 
 /** What an answer means; the numbers are those of `src/binding/event.rs`. */
-const GRANTED = 0, BUSY = 1, DONE = 2, SNAPSHOT = 3, FAILED = 4, LOST = 5, RECONNECTED = 6, LOCAL = 7, RELAY = 8, CLUSTER = 9
+const GRANTED = 0, BUSY = 1, DONE = 2, SNAPSHOT = 3, FAILED = 4, LOST = 5, RECONNECTED = 6, LOCAL = 7, RELAY = 8, CLUSTER = 9,
+    DISCONNECTED = 10
 
 /** Who hears the answers, by number. */
 const listeners = new Map()
-/** Who hears that a server is back, by the addon's number of the mutex. */
+/** Who hears that a server is gone or back, by the addon's number of the mutex. */
 const mutexes = new Map()
 let next = 1
 let environment = 0
@@ -31,6 +32,8 @@ function answer (kind, number, a, b, c) {
         return clusterGranted(number, a, b)
     if (kind === RECONNECTED)
         return mutexes.get(number)?.reconnected()
+    if (kind === DISCONNECTED)
+        return mutexes.get(number)?.disconnected()
     const listener = listeners.get(number)
     if (listener === undefined)
         return

@@ -29,7 +29,7 @@ mutex.on("lost", (error, hold) => {
     void [ known, mode ]
 })
 mutex.once("acquire", ({ token: granted }) => void (granted satisfies bigint | undefined))
-mutex.on("reconnect", () => undefined).off("release", () => undefined)
+mutex.on("reconnect", () => undefined).on("disconnect", () => undefined).off("release", () => undefined)
 // @ts-expect-error: there is no such event
 mutex.on("loss", () => undefined)
 

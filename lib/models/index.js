@@ -26,7 +26,7 @@ const warn = (message, code) => process.emitWarning(message, { type: "MutexWarni
 
 /**
  * The model behind a parsed URL; its code is loaded when it is needed.
- * @param {import("node:events").EventEmitter} owner hears "reconnect"
+ * @param {import("node:events").EventEmitter} owner hears "disconnect" and "reconnect"
  */
 function createModel (target, url, label, owner) {
     switch (target.model) {

@@ -1,11 +1,14 @@
 "use strict"
 
+const { debuglog } = require("node:util")
 const native = require("../native.js")
 const port = require("../port.js")
 const { MutexError } = require("../errors.js")
 const { Hold } = require("../hold.js")
 const lanes = require("./lane.js")
 const snapshot = require("../snapshot.js")
+
+const debug = debuglog("ipc-mutex")
 
 /**
  * A lock on a server: the addon's own thread does the work, this only passes calls and answers. What goes by the express lane
@@ -15,7 +18,8 @@ class RpmModel {
     /**
      * @param {string} url
      * @param {string | undefined} label
-     * @param {import("node:events").EventEmitter} owner hears "reconnect" when the server is back after a cut connection
+     * @param {import("node:events").EventEmitter} owner hears "disconnect" when the connection is gone, and "reconnect" when the
+     *     server is back
      */
     constructor (url, label, owner) {
         this.url   = url
@@ -25,7 +29,13 @@ class RpmModel {
         this.lane  = undefined
     }
 
+    disconnected () {
+        debug("%s: disconnected", this.owner.id)
+        this.owner.emit("disconnect")
+    }
+
     reconnected () {
+        debug("%s: reconnected", this.owner.id)
         this.owner.emit("reconnect")
     }
 

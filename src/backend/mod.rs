@@ -21,10 +21,10 @@ pub mod redis;
 pub mod tls;
 
 pub use crate::core::attempt::Attempt;
-use crate::core::lease::Terms;
+use crate::core::lease::{Lease, Terms};
 use crate::core::mode::Mode;
 use crate::core::time::Moment;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::url::{self, Scheme, Server};
 use std::cell::Cell;
 use std::future::Future;
@@ -66,9 +66,17 @@ pub struct Ask {
     /// When the user asked, in milliseconds since 1970.
     pub since: u64,
     pub stage: Cell<Stage>,
+    /// How long the hold may be believed in, once there is one. The backend proves it ([`Ask::prove`]), the runtime begins and ends it.
+    pub lease: Lease,
 }
 
 impl Ask {
+    /// A message that was sent at `sent` has proven that the server still has this hold, and that its time counts from then. What
+    /// counts as proven says [`Backend::renew`].
+    pub fn prove(&self, sent: Moment) {
+        self.lease.prove(sent, crate::clock::now());
+    }
+
     /// The lock's name for people.
     pub fn name(&self) -> &str {
         url::shown(&self.id)
@@ -85,18 +93,25 @@ pub struct Taken {
     pub leased_at: Moment,
 }
 
-/// Why there is no grant.
+/// Why there is no grant: the answer to "may the caller go on waiting?", which is not the same question as whether another address,
+/// connection or token is worth a try (that is the backend's own business), or whether clearing away may stop (it may not).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// [`Attempt::Try`] only: somebody else has it, or is before us.
     Busy,
-    /// `Kind::Connect`: the runtime tries again, with growing pauses, while the ask waits. Any other kind is final.
+    /// The server cannot be asked at present. An ask that waits is asked again, with growing pauses; a try fails with this.
+    Away(Error),
+    /// Final for the caller: it will not get the lock before somebody changes something.
     Failed(Error),
 }
 
+/// What most failures mean. A backend that knows better says so itself.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal::Failed(error)
+        match error.kind {
+            Kind::Connect => Refusal::Away(error),
+            _ => Refusal::Failed(error),
+        }
     }
 }
 
@@ -134,6 +149,9 @@ pub struct Snapshot {
 pub enum Event {
     /// This hold is gone from the server: the connection was cut, the session ended, the key was deleted.
     Lost { owner: Owner, error: Error },
+    /// The connection that everything hangs on is gone, and the next exchange needs a new one. Once per outage; more than one does no
+    /// harm.
+    Disconnected,
     /// The connection was gone and is back. Waiting asks are asked again by the runtime if their `acquire` failed.
     Reconnected,
 }
@@ -186,12 +204,24 @@ pub trait Backend {
 
     /// Frees the lock, or withdraws the ask from the queue: afterwards the server has no trace of it, and the next waiter
     /// has been woken. Idempotent, also after a lost reply.
+    ///
+    /// Whatever the error, the runtime asks again until the answer is `Ok` or the last mutex of the server is closed: no error says
+    /// that the server has nothing of the ask.
     fn release(&self, ask: Rc<Ask>) -> Task<'_, Result<Released>>;
 
     /// Keeps `asks` (held and waiting ones, see [`Ask::stage`]) alive, in as few exchanges as possible, on a connection
-    /// that slow foreground traffic does not hold up. Gives the owners of the held ones that the server no longer has.
-    /// On `Ok`, the runtime counts the lease of all others from the moment before it called. Called every
-    /// `renew_every` while there are asks, and while a session is to be kept.
+    /// that slow foreground traffic does not hold up. Called every `renew_every` while there are asks, and while a session is to be
+    /// kept.
+    ///
+    /// Answers per ask. Each hold that is proven is told by [`Ask::prove`], as soon as that is known, with the moment at which the
+    /// message that proved it was really sent. Gives the owners of the held ones that the server no longer has; one whose
+    /// loss has more to say goes by [`Event::Lost`] instead. An ask of which neither is known is in neither. `Err` means "ask
+    /// again soon", and takes nothing back that was proven.
+    ///
+    /// A renewal proves a hold from when it was *sent*, and only if the answer came from a server that was still entitled to
+    /// give it at some later moment. A server that may have been replaced meanwhile (a leader that was stopped and goes on) is not: it
+    /// answers from what it remembers. Only a look that such a server could not pass, made after the renewal was answered, shows
+    /// that it counted. Proof of one ask says nothing about another, unless both live under one session.
     fn renew(&self, asks: Vec<Rc<Ask>>) -> Task<'_, Result<Vec<Owner>>>;
 
     /// Who holds and who waits for lock `id`, in order.
@@ -213,6 +243,13 @@ pub trait Backend {
 
     /// Ends session and connections, after the last mutex was closed. Bounded by `connect_timeout`; errors are of no interest.
     fn close(&self) -> Task<'_, ()>;
+}
+
+/// For a renewal that was sent at `sent` and concerns all of `held` alike: proves those that are not `gone`.
+fn prove_others(held: &[Rc<Ask>], gone: &[Owner], sent: Moment) {
+    for ask in held.iter().filter(|ask| !gone.contains(&ask.owner)) {
+        ask.prove(sent);
+    }
 }
 
 /// Connects to `server` and makes sure that it is what its URL says. Bounded by the caller.

@@ -5,11 +5,11 @@ use super::event::Event;
 use super::inbox::Inbox;
 use super::local;
 use crate::core::ids::OwnerId;
+use crate::core::lease::Lease;
 use crate::core::time::Moment;
 use crate::runtime::{Call, EnvId, Notice, Runtime, Sink};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 /// One JavaScript thread.
@@ -17,8 +17,8 @@ pub struct Environment {
     /// 0 for the main thread.
     pub thread: u32,
     pub inbox: Arc<Inbox>,
-    /// Until when each remote hold of this thread may be believed in.
-    pub beliefs: Mutex<HashMap<u32, Arc<AtomicU64>>>,
+    /// How long each remote hold of this thread may be believed in.
+    pub leases: Mutex<HashMap<u32, Lease>>,
 }
 
 static ENVIRONMENTS: LazyLock<RwLock<HashMap<EnvId, Arc<Environment>>>> = LazyLock::new(RwLock::default);
@@ -32,7 +32,7 @@ pub fn begin(thread: u32, host: String, inbox: Arc<Inbox>) -> EnvId {
     let environment = Environment {
         thread,
         inbox,
-        beliefs: Mutex::default(),
+        leases: Mutex::default(),
     };
     ENVIRONMENTS.write().insert(id, Arc::new(environment));
     id
@@ -85,13 +85,11 @@ pub fn running() -> Option<&'static Runtime> {
     RUNTIME.get()
 }
 
-/// Whether the remote hold that JavaScript named so may still be believed in.
+/// Whether the remote hold that JavaScript named so may still be believed in. Once it may not, it never may again.
 pub fn is_believed(env: EnvId, cookie: u32, now: Moment) -> bool {
     find(env).is_some_and(|environment| {
-        let beliefs = environment.beliefs.lock();
-        beliefs
-            .get(&cookie)
-            .is_some_and(|until| now.0 < until.load(Ordering::Acquire))
+        let leases = environment.leases.lock();
+        leases.get(&cookie).is_some_and(|lease| !lease.expire(now))
     })
 }
 
@@ -103,8 +101,8 @@ impl Sink for Answers {
         let Some(environment) = find(call.env) else { return };
         let number = call.cookie;
         let event = match notice {
-            Notice::Granted { token, believed_until } => {
-                environment.beliefs.lock().insert(number, believed_until);
+            Notice::Granted { token, lease } => {
+                environment.leases.lock().insert(number, lease);
                 Event::Granted(number, token)
             }
             Notice::Busy => Event::Busy(number),
@@ -112,9 +110,10 @@ impl Sink for Answers {
             Notice::Snapshot(snapshot) => Event::Snapshot(number, snapshot),
             Notice::Failed(error) => Event::Failed(number, error),
             Notice::Lost(error) => {
-                environment.beliefs.lock().remove(&number);
+                environment.leases.lock().remove(&number);
                 Event::Lost(number, error)
             }
+            Notice::Disconnected => Event::Disconnected(number),
             Notice::Reconnected => Event::Reconnected(number),
         };
         environment.inbox.push(event);

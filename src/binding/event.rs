@@ -15,6 +15,7 @@ pub enum Event {
     Failed(u32, Error),
     Lost(u32, Error),
     Reconnected(u32),
+    Disconnected(u32),
     /// A waiter of the lock table, by cookie and ticket, was let in by another thread.
     Local(u32, u64),
     /// A waiter of the cluster's table, by owner, cookie and ticket, was let in by another thread.
@@ -59,6 +60,7 @@ impl Event {
             Event::Failed(number, error) => failure(4, *number, error),
             Event::Lost(number, error) => failure(5, *number, error),
             Event::Reconnected(number) => plain(6, *number),
+            Event::Disconnected(number) => plain(10, *number),
             Event::Local(number, ticket) => {
                 let mut arguments = plain(7, *number);
                 // Tickets are numbers from 1 to 2^53.

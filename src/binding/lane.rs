@@ -80,9 +80,9 @@ entry! {
         let outcome = express.read(js.u32(args[1]), bytes, most, &mut |call: Call, told| {
             answers[2 * count] = f64::from(call.cookie);
             answers[2 * count + 1] = match told {
-                Told::Granted(token, believed_until) => {
+                Told::Granted(token, lease) => {
                     // Under the lane's lock, so that the runtime can have told of no loss before.
-                    environment.beliefs.lock().insert(call.cookie, believed_until);
+                    environment.leases.lock().insert(call.cookie, lease);
                     tokens[count] = token.unwrap_or(0);
                     if token.is_some() { FENCED } else { GRANTED }
                 }

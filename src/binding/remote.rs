@@ -102,7 +102,7 @@ entry! {
 
 fn forget(request: Call) {
     if let Some(environment) = find(request.env) {
-        environment.beliefs.lock().remove(&request.cookie);
+        environment.leases.lock().remove(&request.cookie);
     }
 }
 

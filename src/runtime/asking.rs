@@ -34,7 +34,7 @@ pub async fn ask(entry: Rc<Entry>, request: Rc<Request>) {
                 }
                 return leaving::finish(&entry, &request);
             }
-            Some(Err(Refusal::Failed(error))) if error.is_transient() && request.ask.attempt == Attempt::Wait => {
+            Some(Err(Refusal::Away(_))) if request.ask.attempt == Attempt::Wait => {
                 tokio::select! {
                     biased;
                     () = request.stopped() => {}
@@ -42,7 +42,7 @@ pub async fn ask(entry: Rc<Entry>, request: Rc<Request>) {
                     () = tokio::time::sleep(pause.next()) => {}
                 }
             }
-            Some(Err(Refusal::Failed(error))) => {
+            Some(Err(Refusal::Away(error) | Refusal::Failed(error))) => {
                 request.phase.set(Phase::Leaving);
                 entry.notify(&request, Notice::Failed(error));
                 return leaving::undo(entry, request).await;

@@ -2,11 +2,10 @@
 
 use super::express::{Adoption, Presence};
 use crate::backend::{Attempt, Snapshot};
+use crate::core::lease::Lease;
 use crate::core::mode::Mode;
 use crate::error::Error;
 use crate::url::Remote;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 
 /// One JavaScript environment: the main thread or a worker thread.
@@ -69,14 +68,16 @@ pub enum Command {
 pub enum Notice {
     Granted {
         token: Option<u64>,
-        /// Until when the holder may believe in its hold ([`crate::core::time::Moment`]), kept up to date by renewal.
-        believed_until: Arc<AtomicU64>,
+        /// How long the holder may believe in its hold, kept up to date by renewal.
+        lease: Lease,
     },
     Busy,
     Done,
     Snapshot(Snapshot),
     Failed(Error),
     Lost(Error),
+    /// The connection to the server is gone; `call.cookie` is the mutex.
+    Disconnected,
     /// The server is back after a cut connection; `call.cookie` is the mutex.
     Reconnected,
 }

@@ -37,6 +37,8 @@ pub struct Entry {
     /// Mutexes whose `open()` waits for the server to answer, and whether it has been asked.
     pub opening: RefCell<Vec<(MutexId, Call)>>,
     pub checking: Cell<bool>,
+    /// The connection is gone, as far as has been told.
+    is_away: Cell<bool>,
     pub closed: Cell<bool>,
 }
 
@@ -62,6 +64,7 @@ impl Entry {
             mutexes: RefCell::default(),
             opening: RefCell::default(),
             checking: Cell::new(false),
+            is_away: Cell::new(false),
             closed: Cell::new(false),
         }
     }
@@ -129,13 +132,12 @@ impl Entry {
         request.phase.set(Phase::Held);
         request.ask.stage.set(Stage::Held);
         let now = clock::now();
-        let until = self.terms.believed_until(taken.leased_at);
-        request.believe_until(until);
+        request.ask.lease.begin(taken.leased_at, now);
         request
             .hold_limit
             .set(self.server.options.max_hold.map(|limit| now + limit));
         // The keeper looks often enough for a fresh lease; one that is nearly over must not wait for that.
-        if request.hold_limit.get().is_some() || until < now + self.terms.ttl / 4 {
+        if request.hold_limit.get().is_some() || !request.ask.lease.is_believed(now + self.terms.ttl / 4) {
             self.keeper.notify_one();
         }
         self.notify(
@@ -143,7 +145,7 @@ impl Entry {
             Notice::Granted {
                 // Some servers give one for nothing; who did not ask for one is not told, so that all are alike.
                 token: taken.token.filter(|_| request.ask.fenced),
-                believed_until: request.believed_until.clone(),
+                lease: request.ask.lease.clone(),
             },
         );
     }
@@ -154,7 +156,7 @@ impl Entry {
             return;
         }
         request.phase.set(Phase::Leaving);
-        request.believed_until.store(0, std::sync::atomic::Ordering::Release);
+        request.ask.lease.end();
         self.notify(request, Notice::Lost(error));
         tokio::task::spawn_local(leaving::undo(self.clone(), request.clone()));
     }
@@ -212,15 +214,26 @@ impl Entry {
         Ok(snapshot)
     }
 
+    pub fn tell_disconnected(&self) {
+        if !self.is_away.replace(true) {
+            self.tell_mutexes(|| Notice::Disconnected);
+        }
+    }
+
     pub fn tell_reconnected(&self) {
+        self.is_away.set(false);
         self.reconnected.notify_waiters();
         self.keeper.notify_one();
+        self.tell_mutexes(|| Notice::Reconnected);
+    }
+
+    fn tell_mutexes(&self, notice: impl Fn() -> Notice) {
         for (mutex, env) in self.mutexes.borrow().iter() {
             let call = Call {
                 env: *env,
                 cookie: mutex.0,
             };
-            self.sink.notify(call, Notice::Reconnected);
+            self.sink.notify(call, notice());
         }
     }
 }

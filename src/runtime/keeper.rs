@@ -1,7 +1,7 @@
 //! Keeps alive what a process holds at one server, and ends belief in time where that fails.
 
 use super::entry::Entry;
-use super::request::{Phase, Request};
+use super::request::Phase;
 use crate::backend::{Event, Owner};
 use crate::clock;
 use crate::core::lease::Terms;
@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_millis(250);
 /// and every eighth of the ttl notices both.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-type Renewal = Pin<Box<dyn Future<Output = (Moment, Vec<Rc<Request>>, Result<Vec<Owner>>)>>>;
+type Renewal = Pin<Box<dyn Future<Output = (Moment, Result<Vec<Owner>>)>>>;
 
 /// Runs until the server's last mutex is closed.
 pub async fn run(entry: Weak<Entry>, mut events: mpsc::UnboundedReceiver<Event>) {
@@ -45,11 +45,11 @@ pub async fn run(entry: Weak<Entry>, mut events: mpsc::UnboundedReceiver<Event>)
                 Some(event) => take_event(&strong, event),
                 None => return,
             },
-            (sent, asked, answer) = poll_renewal(&mut renewal) => {
+            (sent, answer) = poll_renewal(&mut renewal) => {
                 renewal = None;
                 next_renewal = match answer {
                     Ok(gone) => {
-                        confirm(&strong, sent, &asked, &gone);
+                        confirm(&strong, &gone);
                         sent + strong.terms.renew_every
                     }
                     Err(_) => clock::now() + RETRY.min(strong.terms.renew_every),
@@ -66,7 +66,7 @@ pub fn look_every(terms: &Terms) -> Duration {
     LONGEST_SLEEP.min(terms.ttl / 8)
 }
 
-async fn poll_renewal(renewal: &mut Option<Renewal>) -> (Moment, Vec<Rc<Request>>, Result<Vec<Owner>>) {
+async fn poll_renewal(renewal: &mut Option<Renewal>) -> (Moment, Result<Vec<Owner>>) {
     match renewal {
         Some(renewal) => renewal.await,
         None => std::future::pending().await,
@@ -74,8 +74,12 @@ async fn poll_renewal(renewal: &mut Option<Renewal>) -> (Moment, Vec<Rc<Request>
 }
 
 fn renew(entry: &Rc<Entry>) -> Renewal {
-    let asked: Vec<Rc<Request>> = entry.active.borrow().values().cloned().collect();
-    let asks = asked.iter().map(|request| request.ask.clone()).collect();
+    let asks = entry
+        .active
+        .borrow()
+        .values()
+        .map(|request| request.ask.clone())
+        .collect();
     let entry = entry.clone();
     Box::pin(async move {
         let sent = clock::now();
@@ -85,23 +89,15 @@ fn renew(entry: &Rc<Entry>) -> Renewal {
             let message = format!("{} did not answer a renewal in {limit:?}", entry.server);
             Err(crate::error::Error::new(crate::error::Kind::Connect, message))
         });
-        (sent, asked, answer)
+        (sent, answer)
     })
 }
 
-/// Only what was held when the renewal was sent counts as renewed by it; a hold granted since has a lease of its own.
-fn confirm(entry: &Rc<Entry>, sent: Moment, asked: &[Rc<Request>], gone: &[Owner]) {
-    for request in asked {
-        if request.phase.get() != Phase::Held {
-            continue;
-        }
-        if gone.contains(&request.ask.owner) {
-            entry.lose(request, entry.lost(request, "the server no longer has it"));
-        } else {
-            let until = entry.terms.believed_until(sent);
-            if !request.is_believed(until) {
-                request.believe_until(until);
-            }
+fn confirm(entry: &Rc<Entry>, gone: &[Owner]) {
+    for owner in gone {
+        let request = entry.active.borrow().get(owner).cloned();
+        if let Some(request) = request {
+            entry.lose(&request, entry.lost(&request, "the server no longer has it"));
         }
     }
 }
@@ -115,7 +111,7 @@ fn expire(entry: &Rc<Entry>, now: Moment) {
         .cloned()
         .collect();
     for request in held {
-        if !request.is_believed(now) {
+        if request.ask.lease.expire(now) {
             entry.lose(&request, entry.lost(&request, "its lease could not be renewed in time"));
         } else if request.hold_limit.get().is_some_and(|limit| now >= limit) {
             entry.lose(
@@ -133,9 +129,7 @@ fn time_to_sleep(entry: &Entry, now: Moment, next_renewal: Moment, renewing: boo
     }
     for request in entry.active.borrow().values() {
         if request.phase.get() == Phase::Held {
-            until = until.min(Moment(
-                request.believed_until.load(std::sync::atomic::Ordering::Acquire),
-            ));
+            until = until.min(request.ask.lease.believed_until().unwrap_or(now));
             if let Some(limit) = request.hold_limit.get() {
                 until = until.min(limit);
             }
@@ -152,6 +146,7 @@ fn take_event(entry: &Rc<Entry>, event: Event) {
                 entry.lose(&request, error);
             }
         }
+        Event::Disconnected => entry.tell_disconnected(),
         Event::Reconnected => entry.tell_reconnected(),
     }
 }

@@ -16,8 +16,8 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 
 /// Frees the lock and tells JavaScript how that went.
 ///
-/// A server that does not answer is asked again until `connect_timeout` is over; then JavaScript is told, and the clearing
-/// away goes on in the background. A server that no longer knows the hold means that it was lost, unless an earlier try
+/// A server that does not confirm is asked again until `connect_timeout` is over, whatever it says; then JavaScript is told, and the
+/// clearing away goes on in the background. A server that no longer knows the hold means that it was lost, unless an earlier try
 /// went unanswered: then that try may have freed it.
 pub async fn release(entry: Rc<Entry>, request: Rc<Request>) {
     request.phase.set(Phase::Leaving);
@@ -26,14 +26,14 @@ pub async fn release(entry: Rc<Entry>, request: Rc<Request>) {
     let mut pause = Pause::new();
     let outcome = loop {
         let answer = attempt(&entry, &request).await;
-        let believed = request.is_believed(clock::now());
+        let believed = request.ask.lease.is_believed(clock::now());
         match answer {
             Ok(Released::Freed) => break Ok(()),
             Ok(Released::NotHeld) if request.unanswered.get() && believed => break Ok(()),
             Ok(Released::NotHeld) => {
                 break Err(entry.lost(&request, "the server no longer had it when it was released"));
             }
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
+            Err(_) if Instant::now() < deadline && !entry.closed.get() => {
                 request.unanswered.set(true);
                 tokio::time::sleep(pause.next()).await;
             }
@@ -59,21 +59,21 @@ pub async fn release(entry: Rc<Entry>, request: Rc<Request>) {
 }
 
 /// Clears away whatever the request may have left at the server. The next request of this process gets its turn after the
-/// first try; further tries go on in the background until the server has answered or the last mutex was closed.
+/// first try; further tries go on in the background until the server has confirmed or the last mutex was closed: no failure says that
+/// nothing is left there.
 pub async fn undo(entry: Rc<Entry>, request: Rc<Request>) {
     request.phase.set(Phase::Leaving);
     let first = attempt(&entry, &request).await;
     finish(&entry, &request);
-    if first.is_err_and(|error| error.is_transient()) {
+    if first.is_err() {
         let mut pause = Pause::new();
         while !entry.closed.get() {
             tokio::select! {
                 () = entry.reconnected.notified() => {}
                 () = tokio::time::sleep(pause.next()) => {}
             }
-            match attempt(&entry, &request).await {
-                Err(error) if error.is_transient() => {}
-                _ => return,
+            if attempt(&entry, &request).await.is_ok() {
+                return;
             }
         }
     }

@@ -8,6 +8,7 @@ use super::request::{Phase, Request};
 use super::{keeper, leaving};
 use crate::backend::{self, Ask, Attempt, Context, Identity, Owner};
 use crate::clock;
+use crate::core::lease::Lease;
 use crate::core::mode::Mode;
 use crate::error::{Error, Kind, Result};
 use crate::url::{Remote, Server};
@@ -256,6 +257,7 @@ impl Registry {
             thread: open.thread,
             since: clock::wall_ms(),
             stage: Cell::new(backend::Stage::Waiting),
+            lease: Lease::new(open.entry.terms),
         };
         let request = Rc::new(Request::new(call, mutex, ask, presence));
         if open.entry.enter(&request) {
@@ -296,7 +298,7 @@ impl Registry {
         self.requests.borrow_mut().remove(&call);
         match found {
             Some((request, entry)) if request.phase.get() == Phase::Held => {
-                if request.is_believed(clock::now()) {
+                if request.ask.lease.is_believed(clock::now()) {
                     request.phase.set(Phase::Leaving);
                     tokio::task::spawn_local(leaving::release(entry, request));
                 } else {

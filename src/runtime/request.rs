@@ -8,8 +8,6 @@ use crate::core::ids::Ticket;
 use crate::core::time::Moment;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -39,8 +37,6 @@ pub struct Request {
     /// Set when nothing of this request is left in this process.
     finished: Cell<bool>,
     on_finished: Notify,
-    /// A [`Moment`], shared with JavaScript's thread.
-    pub believed_until: Arc<AtomicU64>,
     /// When `max_hold` ends the hold.
     pub hold_limit: Cell<Option<Moment>>,
     /// Keeps others of the same lock out of the express lane until this one is finished.
@@ -65,7 +61,6 @@ impl Request {
             stopped: Notify::new(),
             finished: Cell::new(false),
             on_finished: Notify::new(),
-            believed_until: Arc::new(AtomicU64::new(0)),
             hold_limit: Cell::new(None),
             presence: RefCell::new(presence),
             late: RefCell::default(),
@@ -79,7 +74,6 @@ impl Request {
         let is_urgent = adoption.stage == Stage::Releasing || adoption.ask.attempt == Attempt::Try;
         let waited = clock::now().since(adoption.sent);
         Self {
-            believed_until: adoption.believed_until,
             late: RefCell::new(adoption.late),
             unanswered: Cell::new(adoption.unanswered),
             waited: Cell::new(if is_urgent { waited } else { Duration::ZERO }),
@@ -111,14 +105,6 @@ impl Request {
     /// Resolves once [`Request::finish`] was called.
     pub async fn finished(&self) {
         wait_for(&self.finished, &self.on_finished).await;
-    }
-
-    pub fn believe_until(&self, until: Moment) {
-        self.believed_until.store(until.0, Ordering::Release);
-    }
-
-    pub fn is_believed(&self, now: Moment) -> bool {
-        now.0 < self.believed_until.load(Ordering::Acquire)
     }
 }
 

@@ -4,6 +4,8 @@ mod impostor;
 mod ports;
 
 use ipc_mutex::backend::{Ask, Attempt, Backend, Context, Event, Identity, Owner, Refusal, Released, Stage, Taken};
+use ipc_mutex::clock;
+use ipc_mutex::core::lease::{Lease, Terms};
 use ipc_mutex::core::mode::Mode;
 use ipc_mutex::error::Error;
 use std::cell::Cell;
@@ -60,6 +62,10 @@ pub fn ask_for(id: &str, owner: &str, mode: Mode, attempt: Attempt, fenced: bool
         thread: 3,
         since: 1_700_000_000_000,
         stage: Cell::new(Stage::Waiting),
+        lease: Lease::new(Terms {
+            ttl: TTL,
+            renew_every: TTL / 3,
+        }),
     })
 }
 
@@ -75,6 +81,7 @@ pub async fn take(process: &Process, ask: &Rc<Ask>) -> Taken {
     let taken = tokio::time::timeout(LIMIT, process.backend.acquire(ask.clone())).await;
     let taken = taken.expect("granted in time").unwrap();
     ask.stage.set(Stage::Held);
+    ask.lease.begin(taken.leased_at, clock::now());
     taken
 }
 

@@ -177,7 +177,7 @@ impl Consul {
                 Attempted::Stale(_) if in_vain < PERSISTENCE => in_vain += 1,
                 Attempted::Stale(why) => {
                     let message = format!("Consul at {} does not come to rest", self.link.peer());
-                    return Err(Refusal::Failed(Error::new(Kind::Connect, message).because(why)));
+                    return Err(Refusal::Away(Error::new(Kind::Connect, message).because(why)));
                 }
             }
         }

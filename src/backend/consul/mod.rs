@@ -36,7 +36,7 @@ mod view;
 mod vigil;
 
 use super::{Ask, Backend, Context, Event, Owner, Refusal, Released, Snapshot, Task};
-use super::{Attempt, Taken};
+use super::{Attempt, Stage, Taken, prove_others};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::error::{Error, Kind, Result};
@@ -303,7 +303,7 @@ impl Backend for Consul {
                         .await
                         .unwrap_or_else(|_| {
                             let message = format!("no answer from Consul at {} within {limit:?}", self.link.peer());
-                            Err(Refusal::Failed(Error::new(Kind::Connect, message)))
+                            Err(Refusal::Away(Error::new(Kind::Connect, message)))
                         })
                 }
             }
@@ -315,7 +315,14 @@ impl Backend for Consul {
     }
 
     fn renew(&self, asks: Vec<Rc<Ask>>) -> Task<'_, Result<Vec<Owner>>> {
-        Box::pin(async move { self.renew_all(&asks).await })
+        Box::pin(async move {
+            let sent = clock::now();
+            let held = asks.iter().filter(|ask| ask.stage.get() == Stage::Held).cloned();
+            let held: Vec<_> = held.collect();
+            let gone = self.renew_all(&asks).await?;
+            prove_others(&held, &gone, sent);
+            Ok(gone)
+        })
     }
 
     fn query(&self, id: Arc<str>) -> Task<'_, Result<Snapshot>> {

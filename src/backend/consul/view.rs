@@ -242,8 +242,10 @@ fn entries(latest: &BTreeMap<&str, &Pair>, prefix: &str) -> Vec<Entry> {
 mod tests {
     use super::*;
     use crate::backend::{Attempt, Stage};
+    use crate::core::lease::{Lease, Terms};
     use base64::Engine;
     use std::cell::Cell;
+    use std::time::Duration;
 
     fn ask(owner: &str, mode: Mode) -> Ask {
         Ask {
@@ -256,6 +258,10 @@ mod tests {
             thread: 0,
             since: 0,
             stage: Cell::new(Stage::Waiting),
+            lease: Lease::new(Terms {
+                ttl: Duration::from_secs(10),
+                renew_every: Duration::from_secs(3),
+            }),
         }
     }
 

@@ -175,7 +175,12 @@ impl Link {
             self.at.set((self.at.get() + 1) % self.server.addresses.len());
             *self.current.borrow_mut() = None;
         }
-        self.down.set(true);
+        if !self.down.replace(true)
+            && let Some(events) = &self.events
+        {
+            // As below.
+            let _ = events.send(Event::Disconnected);
+        }
     }
 
     fn arrived(&self) {

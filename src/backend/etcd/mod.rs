@@ -46,7 +46,7 @@ mod tests;
 mod wait;
 mod watch;
 
-use crate::backend::{Ask, Backend, Context, Owner, Refusal, Released, Snapshot, Taken, Task};
+use crate::backend::{Ask, Backend, Context, Owner, Refusal, Released, Snapshot, Stage, Taken, Task, prove_others};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::core::mode::Mode;
@@ -184,7 +184,14 @@ impl Backend for Etcd {
     }
 
     fn renew(&self, asks: Vec<Rc<Ask>>) -> Task<'_, Result<Vec<Owner>>> {
-        Box::pin(self.keep(asks))
+        Box::pin(async move {
+            let sent = clock::now();
+            let held = asks.iter().filter(|ask| ask.stage.get() == Stage::Held).cloned();
+            let held: Vec<_> = held.collect();
+            let gone = self.keep(asks).await?;
+            prove_others(&held, &gone, sent);
+            Ok(gone)
+        })
     }
 
     fn query(&self, id: Arc<str>) -> Task<'_, Result<Snapshot>> {

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::core::mode::Mode;
 use crate::error::{Error, Kind, Result};
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -86,6 +86,9 @@ impl MainSession {
         tokio::task::spawn_local(async move {
             let outcome = this.connect().await;
             this.attempt.borrow_mut().take();
+            if let Ok(trunk) = &outcome {
+                tokio::task::spawn_local(tell_end(Rc::downgrade(&this), trunk.session.clone()));
+            }
             done.send_replace(Some(outcome));
         });
         attempt
@@ -127,6 +130,16 @@ impl MainSession {
         let trunk = self.trunk.borrow_mut().take()?;
         trunk.session.close();
         Some(trunk.session)
+    }
+}
+
+/// Tells of the end of the main session, unless that is wanted.
+async fn tell_end(main: Weak<MainSession>, session: Rc<Session>) {
+    session.ended().await;
+    if let Some(main) = main.upgrade()
+        && !main.closed.get()
+    {
+        let _ = main.login.context.events.send(Event::Disconnected);
     }
 }
 

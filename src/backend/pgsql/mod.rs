@@ -44,7 +44,7 @@ use self::main_session::{MainSession, Trunk};
 use self::request::{Phase, Place, Request};
 use self::session::Session;
 use self::side::Side;
-use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Stage, Taken, Task};
+use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Stage, Taken, Task, prove_others};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::error::{Error, Kind, Result};
@@ -312,6 +312,9 @@ impl Backend for Pgsql {
 
     fn renew(&self, asks: Vec<Rc<Ask>>) -> Task<'_, Result<Vec<Owner>>> {
         Box::pin(async move {
+            let sent = clock::now();
+            let held = asks.iter().filter(|ask| ask.stage.get() == Stage::Held).cloned();
+            let held: Vec<_> = held.collect();
             let mut sessions: Vec<Rc<Session>> = self.main.current().into_iter().map(|trunk| trunk.session).collect();
             for ask in &asks {
                 let Some(request) = self.find(&ask.owner) else { continue };
@@ -328,7 +331,9 @@ impl Backend for Pgsql {
                 ask.stage.get() == Stage::Held
                     && !matches!(phase, Some(Phase::Held(_) | Phase::Freeing | Phase::Over(_)))
             };
-            Ok(asks.iter().filter(gone).map(|ask| ask.owner.clone()).collect())
+            let gone: Vec<_> = asks.iter().filter(gone).map(|ask| ask.owner.clone()).collect();
+            prove_others(&held, &gone, sent);
+            Ok(gone)
         })
     }
 

@@ -83,8 +83,10 @@ fn mark(key: Key) -> String {
 mod tests {
     use super::*;
     use crate::backend::{Attempt, Owner, Stage};
+    use crate::core::lease::{Lease, Terms};
     use crate::core::mode::Mode;
     use std::cell::Cell;
+    use std::time::Duration;
 
     fn ask(label: Option<&str>, thread: u32) -> Ask {
         Ask {
@@ -97,6 +99,10 @@ mod tests {
             thread,
             since: 0,
             stage: Cell::new(Stage::Waiting),
+            lease: Lease::new(Terms {
+                ttl: Duration::from_secs(10),
+                renew_every: Duration::from_secs(3),
+            }),
         }
     }
 

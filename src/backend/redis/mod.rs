@@ -183,6 +183,7 @@ impl Redis {
 
 impl Watch for Redis {
     fn broke(&self) {
+        self.tell(Event::Disconnected);
         self.clock.forget();
         self.waiting.ring_all(Wake::Again);
         self.recover();

@@ -47,7 +47,7 @@ impl Redis {
             self.clock.learn(sent, shown);
             for ((ask, stage), standing) in group.iter().zip(standings) {
                 match (stage, standing) {
-                    (Stage::Held, Standing::Held { .. }) => {}
+                    (Stage::Held, Standing::Held { .. }) => ask.prove(sent),
                     (Stage::Held, _) => gone.push(ask.owner.clone()),
                     (Stage::Waiting, standing) => {
                         let leased_at = sent;

@@ -9,7 +9,6 @@ use crate::backend::{Attempt, Taken};
 use crate::clock;
 use crate::core::time::Moment;
 use crate::runtime::commands::Call;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a lock counts as crowded that was found taken or awaited.
@@ -172,11 +171,11 @@ impl Express {
 impl State {
     /// The server granted; JavaScript is told, unless that came too late to be believed.
     fn hold(&mut self, call: Call, from: Stage, taken: Taken, now: Moment, tell: &mut dyn FnMut(Call, Told)) -> bool {
-        let Some(entry) = self.table.get(call) else {
-            return false;
-        };
-        let until = self.believed_until(entry.key.lane, taken.leased_at);
-        if now >= until {
+        if !self
+            .table
+            .get(call)
+            .is_some_and(|entry| entry.load.ask.lease.begin(taken.leased_at, now))
+        {
             return false;
         }
         let Some(entry) = self.table.advance(call, from, Stage::Held) else {
@@ -186,9 +185,8 @@ impl State {
         self.waiting.remove(&load.ask.owner);
         load.ask.stage.set(crate::backend::Stage::Held);
         load.sent = taken.leased_at;
-        load.believed_until.store(until.0, Ordering::Release);
         let token = taken.token.filter(|_| load.ask.fenced);
-        tell(call, Told::Granted(token, load.believed_until.clone()));
+        tell(call, Told::Granted(token, load.ask.lease.clone()));
         true
     }
 
@@ -217,12 +215,5 @@ impl State {
         line.wire.hand_over(&entry.load.ask, &mut line.out);
         line.expects(Asked::HandOver(call), now);
         true
-    }
-
-    fn believed_until(&self, lane: u32, sent: Moment) -> Moment {
-        // Without its server's terms nothing is believed.
-        self.lanes
-            .get(&lane)
-            .map_or(sent, |lane| lane.terms.believed_until(sent))
     }
 }

@@ -7,13 +7,12 @@ use super::{Express, Way};
 use crate::backend::express::Name;
 use crate::backend::{self, Ask, Attempt, Owner};
 use crate::clock;
+use crate::core::lease::Lease;
 use crate::core::mode::Mode;
 use crate::runtime::commands::{Call, Command, EnvId, MutexId};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 impl Express {
     fn send(&self, command: Command) {
@@ -30,14 +29,11 @@ impl Express {
         if let Some(seat) = state.seats.get(&mutex) {
             let key = seat.key.clone();
             let now = clock::now();
-            let patience = state
-                .lanes
-                .get(&key.lane)
-                .map_or_else(Default::default, |lane| lane.patience());
+            let lane = state.lanes.get(&key.lane).map(|lane| (lane.patience(), lane.terms));
             let number = state.line_of.get(&(call.env, key.lane)).copied();
-            match number.and_then(|number| state.lines.get_mut(&number)) {
-                None if mode == Mode::Exclusive => way = Way::NoLine,
-                Some(line) if mode == Mode::Exclusive && line.is_open(now, patience) => {
+            match (number.and_then(|number| state.lines.get_mut(&number)), lane) {
+                (None, _) if mode == Mode::Exclusive => way = Way::NoLine,
+                (Some(line), Some((patience, terms))) if mode == Mode::Exclusive && line.is_open(now, patience) => {
                     let owner = &mut state.last_owner;
                     let can_wait = attempt == Attempt::Try || line.wire.listens();
                     let entered = state.table.enter(&key, call, now, can_wait, || {
@@ -56,9 +52,9 @@ impl Express {
                                 thread: seat.thread,
                                 since: clock::wall_ms(),
                                 stage: Cell::new(backend::Stage::Waiting),
+                                lease: Lease::new(terms),
                             },
                             sent: now,
-                            believed_until: Arc::new(AtomicU64::new(0)),
                         }
                     });
                     if let Some(entry) = entered {
@@ -89,7 +85,7 @@ impl Express {
         let now = clock::now();
         if let Some(entry) = state.table.get(request)
             && entry.stage == Stage::Held
-            && now.0 < entry.load.believed_until.load(Ordering::Acquire)
+            && entry.load.ask.lease.is_believed(now)
             && let Some(lane) = state.lanes.get(&entry.key.lane)
             && let Some(line) = state.lines.get_mut(&entry.load.line)
             && line.is_open(now, lane.patience())

@@ -48,10 +48,10 @@ use self::state::State;
 use super::commands::{Call, Command, MutexId};
 use crate::backend::express::Name;
 use crate::backend::{Ask, Identity};
+use crate::core::lease::Lease;
 use crate::core::time::Moment;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use tokio::sync::{mpsc, watch};
 
 /// The lane of this process, for all servers and all JavaScript threads.
@@ -70,8 +70,6 @@ pub struct Adoption {
     pub stage: Stage,
     /// When the last question for it was made.
     pub sent: Moment,
-    /// Shared with JavaScript's thread once it holds.
-    pub believed_until: Arc<AtomicU64>,
     /// The lane's question for the lock may still arrive at the server.
     pub late: Option<Late>,
     /// The lane's release may have freed the lock.
@@ -100,7 +98,7 @@ pub enum Way {
 /// What JavaScript learns from bytes that it brought.
 #[derive(Debug)]
 pub enum Told {
-    Granted(Option<u64>, Arc<AtomicU64>),
+    Granted(Option<u64>, Lease),
     Busy,
     Done,
 }

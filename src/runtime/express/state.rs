@@ -13,7 +13,6 @@ use crate::url::Server;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -48,7 +47,6 @@ pub struct Load {
     pub ask: Ask,
     /// When the last question for it was made.
     pub sent: Moment,
-    pub believed_until: Arc<AtomicU64>,
 }
 
 /// Where a mutex is open.
@@ -100,7 +98,6 @@ impl State {
             ask: load.ask,
             stage,
             sent: load.sent,
-            believed_until: load.believed_until,
             late,
             unanswered: unanswered && stage == Stage::Releasing,
             presence,

@@ -104,7 +104,7 @@ fn the_lock_survives_a_restart_of_the_server() {
                 loop {
                     match backend.acquire(waits.clone()).await {
                         Ok(taken) => return taken,
-                        Err(Refusal::Failed(error)) if error.is_transient() => sleep(Duration::from_millis(20)).await,
+                        Err(Refusal::Away(_)) => sleep(Duration::from_millis(20)).await,
                         Err(other) => panic!("{other:?}"),
                     }
                 }

@@ -12,6 +12,7 @@ mod shared;
 
 use super::*;
 use crate::backend::{Attempt, Event, Identity, Stage};
+use crate::core::lease::Lease;
 use crate::options::{Credentials, RemoteOptions, Tls};
 use crate::url::{Address, Scheme};
 use ports::free_port;
@@ -151,6 +152,7 @@ impl Process {
             thread: 0,
             since: 1,
             stage: Cell::new(Stage::Waiting),
+            lease: Lease::new(self.backend.terms()),
         })
     }
 
@@ -160,6 +162,7 @@ impl Process {
             .unwrap()
             .unwrap();
         ask.stage.set(Stage::Held);
+        ask.lease.begin(taken.leased_at, clock::now());
         taken
     }
 

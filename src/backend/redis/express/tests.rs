@@ -1,8 +1,10 @@
 use super::*;
 use crate::backend::{Owner, Stage};
+use crate::core::lease::{Lease, Terms};
 use crate::core::mode::Mode;
 use crate::url::{self, Target};
 use std::cell::Cell;
+use std::time::Duration;
 
 fn wire(text: &str) -> Box<dyn Wire> {
     let Target::Remote(remote) = url::parse(text).unwrap().target else {
@@ -27,6 +29,10 @@ fn ask(fenced: bool) -> Ask {
         thread: 0,
         since: 5,
         stage: Cell::new(Stage::Waiting),
+        lease: Lease::new(Terms {
+            ttl: Duration::from_secs(10),
+            renew_every: Duration::from_secs(3),
+        }),
     }
 }
 
