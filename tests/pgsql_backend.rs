@@ -196,6 +196,7 @@ fn server(port: u16) -> Server {
         credentials: Credentials {
             user: Some("tester".into()),
             password: None,
+            ..Credentials::default()
         },
         database: Some("template1".into()),
         options: RemoteOptions {
