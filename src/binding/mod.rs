@@ -12,7 +12,6 @@ mod lane;
 mod lending;
 mod local;
 mod parse;
-mod questions;
 mod raw;
 mod remote;
 mod thread;

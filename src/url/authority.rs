@@ -31,7 +31,6 @@ fn credentials(scheme: Scheme, userinfo: &str) -> Result<Credentials> {
     Ok(Credentials {
         user: user.filter(|user| !user.is_empty()),
         password: (!password.is_empty()).then(|| Secret::new(password)),
-        provider: None,
     })
 }
 

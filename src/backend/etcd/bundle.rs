@@ -10,10 +10,12 @@
 //! * A bundle that is refused has done nothing. Its parts are sent again, each by itself, so that each has an answer of its own.
 //! * With a user or a client certificate nothing is bundled: etcd 3.4 does not check a user's rights to what stands inside the parts.
 
-use super::{fault, keys, revision};
+use super::fault::{self, Fault};
+use super::keys;
+use super::link::Connection;
 use crate::backend::Task;
 use crate::url::Server;
-use etcd_client::{Client, Error, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{KeyValue, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use std::cell::{Cell, RefCell};
 use std::iter::repeat_with;
 use std::mem;
@@ -52,7 +54,7 @@ struct Part {
 }
 
 /// `None`: it was refused in company, and is to be sent alone.
-type Outcome = Option<Result<Answer, Error>>;
+type Outcome = Option<Result<Answer, etcd_client::Error>>;
 
 /// The parts of the next bundle.
 pub struct Bundles {
@@ -71,32 +73,32 @@ impl Bundles {
     }
 
     /// Sends `txn`, which concerns the lock `id` and no other.
-    pub async fn send(self: &Rc<Self>, client: &Arc<Client>, id: &Arc<str>, txn: Txn) -> Outcome {
+    pub async fn send(self: &Rc<Self>, to: &Arc<Connection>, id: &Arc<str>, txn: Txn) -> Outcome {
         let (answer, answered) = oneshot::channel();
         let id = id.clone();
-        self.add(client, Part { id, txn, answer });
+        self.add(to, Part { id, txn, answer });
         // Without an answer the thread is about to end.
         let gone = |_| Some(Err(Status::unavailable("the connection was closed").into()));
         answered.await.unwrap_or_else(gone)
     }
 
-    fn add(self: &Rc<Self>, client: &Arc<Client>, part: Part) {
+    fn add(self: &Rc<Self>, to: &Arc<Connection>, part: Part) {
         let mut next = self.next.borrow_mut();
         if next.len() >= self.most.get() || next.iter().any(|other| other.id == part.id) {
-            spawn_local(self.clone().deliver(client.clone(), mem::take(&mut *next)));
+            spawn_local(self.clone().deliver(to.clone(), mem::take(&mut *next)));
         }
         next.push(part);
         if next.len() == 1 {
-            let (this, client) = (self.clone(), client.clone());
+            let (this, to) = (self.clone(), to.clone());
             // Runs after the tasks that are ready now.
             spawn_local(async move {
                 let parts = this.next.take();
-                this.deliver(client, parts).await;
+                this.deliver(to, parts).await;
             });
         }
     }
 
-    async fn deliver(self: Rc<Self>, client: Arc<Client>, mut parts: Vec<Part>) {
+    async fn deliver(self: Rc<Self>, to: Arc<Connection>, mut parts: Vec<Part>) {
         parts.retain(|part| !part.answer.is_closed());
         let txn = match &mut *parts {
             [] => return,
@@ -104,7 +106,7 @@ impl Bundles {
             several => together(several),
         };
         let result = tokio::select! {
-            result = send_alone(client, txn) => result,
+            result = send_alone(to, txn) => result,
             () = abandoned(&mut parts) => return,
         };
         match result {
@@ -120,11 +122,13 @@ impl Bundles {
                     }),
                 );
             }
-            Err(error) if parts.len() == 1 || fault::sort(&error, "").is_transient() => {
+            Err(error)
+                if parts.len() == 1 || matches!(fault::sort(&error, ""), Fault::Unusable(_) | Fault::OldToken(_)) =>
+            {
                 answer(parts, repeat_with(|| Some(Err(copy(&error)))));
             }
             Err(error) => {
-                if matches!(&error, Error::GRpcStatus(status) if status.code() == Code::InvalidArgument) {
+                if matches!(&error, etcd_client::Error::GRpcStatus(status) if status.code() == Code::InvalidArgument) {
                     // Too many operations or too long for this server.
                     self.most.set((parts.len() / 2).max(1));
                 }
@@ -135,16 +139,16 @@ impl Bundles {
 }
 
 /// One exchange. What is beneath it is long, and is compiled once this way.
-pub fn send_alone(client: Arc<Client>, txn: Txn) -> Task<'static, Result<TxnResponse, Error>> {
-    Box::pin(async move { client.kv_client().txn(txn).await })
+pub fn send_alone(to: Arc<Connection>, txn: Txn) -> Task<'static, Result<TxnResponse, etcd_client::Error>> {
+    Box::pin(async move { to.client.kv_client().txn(txn).await })
 }
 
 /// An exchange that only reads. Runs to its end, within [`LONGEST_READ`], whoever still waits for it: etcd 3.5.0 to 3.5.4 ends with a
 /// panic when such a transaction is cancelled (<https://github.com/etcd-io/etcd/issues/14110>).
-pub fn read_alone(client: Arc<Client>, txn: Txn) -> Task<'static, Result<TxnResponse, Error>> {
-    let exchange = spawn_local(timeout(LONGEST_READ, send_alone(client, txn)));
+pub fn read_alone(to: Arc<Connection>, txn: Txn) -> Task<'static, Result<TxnResponse, etcd_client::Error>> {
+    let exchange = spawn_local(timeout(LONGEST_READ, send_alone(to, txn)));
     Box::pin(async move {
-        let unanswered = |why: &str| Error::GRpcStatus(Status::unavailable(why));
+        let unanswered = |why: &str| etcd_client::Error::GRpcStatus(Status::unavailable(why));
         match exchange.await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(unanswered("no answer in time")),
@@ -176,10 +180,26 @@ async fn abandoned(parts: &mut [Part]) {
     }
 }
 
-fn copy(error: &Error) -> Error {
+fn copy(error: &etcd_client::Error) -> etcd_client::Error {
     match error {
-        Error::GRpcStatus(status) => status.clone().into(),
+        etcd_client::Error::GRpcStatus(status) => status.clone().into(),
         // Nothing else than a connection that does not hold ends an exchange otherwise.
         other => Status::unavailable(other.to_string()).into(),
     }
+}
+
+/// The pairs that the read at `index` of a transaction found.
+pub fn pairs(answers: &[TxnOpResponse], index: usize) -> &[KeyValue] {
+    match answers.get(index) {
+        Some(TxnOpResponse::Get(found)) => found.kvs(),
+        _ => &[],
+    }
+}
+
+pub fn pair(answers: &[TxnOpResponse], index: usize) -> Option<&KeyValue> {
+    pairs(answers, index).first()
+}
+
+pub fn revision(response: &TxnResponse) -> i64 {
+    response.header().map_or(0, ResponseHeader::revision)
 }

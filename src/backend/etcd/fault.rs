@@ -1,8 +1,13 @@
-//! What etcd and the connection to it say when something fails, in the crate's own kinds.
+//! What etcd and the connection to it say when something fails, sorted by what may be done about it.
+//!
+//! Three questions have three answers: whether another address, connection or token is worth a try ([`Fault::Unusable`],
+//! [`Fault::OldToken`], answered in the module `link`); whether an acquire may wait on (the conversion to [`Refusal`]); and whether
+//! clearing away may stop, to which no fault says yes.
 
-use crate::backend::tls;
+use crate::backend::{Refusal, tls};
 use crate::error::{Error, Kind};
 use std::error::Error as StdError;
+use std::time::Duration;
 use tonic::{Code, Status};
 
 /// A failed exchange.
@@ -12,94 +17,91 @@ pub enum Fault {
     LeaseGone,
     /// A lease of this number exists already: an earlier message of ours arrived after all.
     LeaseExists,
-    /// The user may not do this; everything else about the exchange is fine.
+    /// The user may not do this to these keys; everything else about the exchange is fine.
     Forbidden(Error),
-    Failed(Error),
-}
-
-impl Fault {
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Fault::Failed(error) if error.is_transient())
-    }
+    /// The server takes nothing new, only what deletes.
+    Full(Error),
+    /// Users, roles or the server have changed since the token was given; a new one will do.
+    OldToken(Error),
+    /// Nobody answers there, or somebody who is not an etcd that can be trusted: another address or a later time may do.
+    Unusable(Error),
+    /// The server's last word.
+    Refused(Error),
 }
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Forbidden(error) | Fault::Failed(error) => error,
+            Fault::Forbidden(error)
+            | Fault::Full(error)
+            | Fault::OldToken(error)
+            | Fault::Unusable(error)
+            | Fault::Refused(error) => error,
             Fault::LeaseGone => Error::new(Kind::LockLost, "the etcd lease of this process has ended"),
             Fault::LeaseExists => Error::new(Kind::Server, "etcd has another lease of the same number"),
         }
     }
 }
 
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            // A certificate that nobody trusts is not waited for.
+            Fault::Unusable(error) | Fault::OldToken(error) if error.kind != Kind::Tls => Refusal::Away(error),
+            other => Refusal::Failed(other.into()),
+        }
+    }
+}
+
 /// Sorts out what `peer` (`host:port`) or the way to it said.
 pub fn sort(error: &etcd_client::Error, peer: &str) -> Fault {
-    if let etcd_client::Error::LeaseKeepAliveError(text) = error
-        && text == "lease not found"
-    {
-        return Fault::LeaseGone;
-    }
     let status = match error {
         etcd_client::Error::GRpcStatus(status) => status,
         etcd_client::Error::TransportError(transport) => {
-            return Fault::Failed(tls::describe(transport, peer).unwrap_or_else(|| unreachable(peer, root(transport))));
+            return Fault::Unusable(tls::describe(transport, peer).unwrap_or_else(|| away(peer, root(transport))));
         }
         // A stream that ended before its first message, a channel of ours that closed: the connection is gone.
-        other => return Fault::Failed(unreachable(peer, other.to_string())),
+        other => return unreachable(peer, other),
     };
     if let Some(error) = tls::describe(status, peer) {
-        return Fault::Failed(error);
+        return Fault::Unusable(error);
+    }
+    if is_foreign(status) {
+        let foreign = format!("what answers at {peer} is not etcd");
+        return Fault::Unusable(Error::new(Kind::Server, foreign).because(reason(status)));
     }
     let text = status.message();
+    let says = |words: &str| text.contains(words);
+    let error = |kind, message: String| Error::new(kind, message).because(text);
     match status.code() {
-        Code::NotFound if text.contains("lease not found") => Fault::LeaseGone,
-        Code::FailedPrecondition if text.contains("lease already exists") => Fault::LeaseExists,
-        Code::PermissionDenied => Fault::Forbidden(
-            Error::new(
-                Kind::Auth,
-                format!("etcd at {peer}: the user has no permission on the lock's keys"),
-            )
-            .because(text),
-        ),
-        Code::Unauthenticated => Fault::Failed(refused(peer, text)),
-        Code::InvalidArgument if text.contains("authentication failed") || text.contains("user name is empty") => {
-            Fault::Failed(refused(peer, text))
+        Code::NotFound if says("lease not found") => Fault::LeaseGone,
+        Code::FailedPrecondition if says("lease already exists") => Fault::LeaseExists,
+        _ if says("revision of auth store is old") || says("invalid auth token") => {
+            let message = format!("etcd at {peer} accepts no token of this user while users or roles change");
+            Fault::OldToken(error(Kind::Connect, message))
         }
-        Code::FailedPrecondition if text.contains("authentication is not enabled") => Fault::Failed(
-            Error::new(
-                Kind::Auth,
-                format!("etcd at {peer} has no authentication enabled, but the URL names a user"),
-            )
-            .because(text),
-        ),
-        Code::ResourceExhausted if text.contains("database space exceeded") => Fault::Failed(
-            Error::new(
-                Kind::Server,
-                format!("etcd at {peer} is full (its database quota is used up)"),
-            )
-            .because(text),
-        ),
+        Code::PermissionDenied => {
+            let message = format!("etcd at {peer}: the user has no permission on the lock's keys");
+            Fault::Forbidden(error(Kind::Auth, message))
+        }
+        Code::Unauthenticated => refused(peer, text),
+        Code::InvalidArgument if says("authentication failed") || says("user name is empty") => refused(peer, text),
+        Code::FailedPrecondition if says("authentication is not enabled") => {
+            let message = format!("etcd at {peer} has no authentication enabled, but the URL names a user");
+            Fault::Refused(error(Kind::Auth, message))
+        }
+        Code::ResourceExhausted if says("database space exceeded") => {
+            let message = format!("etcd at {peer} is full (its database quota is used up)");
+            Fault::Full(error(Kind::Server, message))
+        }
+        Code::ResourceExhausted if says("too many requests") => unreachable(peer, text),
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => {
-            Fault::Failed(if is_foreign(status) {
-                foreign(peer, status)
-            } else {
-                unreachable(peer, reason(status))
-            })
+            unreachable(peer, reason(status))
         }
-        Code::ResourceExhausted if text.contains("too many requests") => {
-            Fault::Failed(unreachable(peer, text.to_owned()))
+        Code::Unknown | Code::Internal if is_passing(text) || !text.starts_with("etcdserver:") => {
+            unreachable(peer, reason(status))
         }
-        Code::Unknown if is_passing(text) => Fault::Failed(unreachable(peer, text.to_owned())),
-        Code::Unknown | Code::Internal if !text.starts_with("etcdserver:") => {
-            Fault::Failed(if is_foreign(status) || status.source().is_none() {
-                foreign(peer, status)
-            } else {
-                unreachable(peer, reason(status))
-            })
-        }
-        Code::Unimplemented => Fault::Failed(foreign(peer, status)),
-        _ => Fault::Failed(Error::new(Kind::Server, format!("etcd at {peer} refused: {text}")).because(text)),
+        _ => Fault::Refused(error(Kind::Server, format!("etcd at {peer} refused: {text}"))),
     }
 }
 
@@ -109,33 +111,30 @@ fn is_passing(text: &str) -> bool {
 }
 
 /// Nothing came back in time.
-pub fn silent(peer: &str, within: std::time::Duration) -> Error {
-    Error::new(
-        Kind::Connect,
-        format!("etcd at {peer} did not answer within {:.1} s", within.as_secs_f64()),
-    )
+pub fn silent(peer: &str, within: Duration) -> Fault {
+    let message = format!("etcd at {peer} did not answer within {:.1} s", within.as_secs_f64());
+    Fault::Unusable(Error::new(Kind::Connect, message))
 }
 
-/// The stream of watches does not hold.
-pub fn broken(peer: &str) -> Error {
-    unreachable(peer, "the stream of watches ended".to_owned())
+/// Nobody can be reached there, or the connection does not hold.
+pub fn unreachable(peer: &str, cause: impl std::fmt::Display) -> Fault {
+    Fault::Unusable(away(peer, cause))
 }
 
-fn unreachable(peer: &str, cause: String) -> Error {
+fn away(peer: &str, cause: impl std::fmt::Display) -> Error {
     Error::new(Kind::Connect, format!("etcd at {peer} cannot be reached")).because(cause)
 }
 
-fn refused(peer: &str, cause: &str) -> Error {
-    Error::new(Kind::Auth, format!("etcd at {peer} refused the user or password")).because(cause)
-}
-
-fn foreign(peer: &str, status: &Status) -> Error {
-    Error::new(Kind::Server, format!("what answers at {peer} is not etcd")).because(reason(status))
+fn refused(peer: &str, cause: &str) -> Fault {
+    Fault::Refused(Error::new(Kind::Auth, format!("etcd at {peer} refused the user or password")).because(cause))
 }
 
 /// Whether the other side answered something that is not HTTP/2 with gRPC in it. The HTTP/2 library keeps its own kinds
 /// to itself, hence the words.
 fn is_foreign(status: &Status) -> bool {
+    if matches!(status.code(), Code::Unimplemented) {
+        return true;
+    }
     let mut words = status.message().to_owned();
     let mut next = status.source();
     while let Some(error) = next {

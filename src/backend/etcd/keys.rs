@@ -1,19 +1,23 @@
-//! The names of a lock's keys.
+//! The names of a lock's keys, and what stands in them.
 //!
 //! ```text
 //! IPC-Mutex-RPM-<id>-lock              exists while anybody holds the lock: 1.1.2 takes it by creating it
 //! IPC-Mutex-RPM-<id>-queue/<owner>     one waiter; the queue's order is the order of the create revisions
 //! IPC-Mutex-RPM-<id>-readers/<owner>   one shared hold
-//! IPC-Mutex-RPM-<id>-breath            since when the lock has been in demand, see the module `breather`
+//! IPC-Mutex-RPM-<id>-demand            since when others have wanted the lock, see the module `legacy`
 //! IPC-Mutex-RPM-<id>-gap               the lock is left to 1.1.2 for the moment, likewise
 //! IPC-Mutex-RPM-<id>-gone/<owner>      a withdrawn ask whose first message may still be on its way
 //! ```
 //!
 //! An id has no slash, so the first slash of a key ends the part that names the lock: no lock's prefix reaches into
 //! the keys of another.
+//!
+//! The values say who waits or holds, as JSON, for whoever asks.
 
-use crate::backend::Owner;
+use crate::backend::{Ask, Identity, Info, Owner};
+use crate::core::mode::Mode;
 use etcd_client::{Compare, CompareOp, GetOptions, SortOrder, SortTarget, TxnOp};
+use serde::{Deserialize, Serialize};
 
 /// The names of one lock's keys.
 pub struct Keys {
@@ -21,7 +25,7 @@ pub struct Keys {
     queue: String,
     readers: String,
     gone: String,
-    pub breath: String,
+    pub demand: String,
     pub gap: String,
 }
 
@@ -33,7 +37,7 @@ impl Keys {
             queue: format!("{stem}-queue/"),
             readers: format!("{stem}-readers/"),
             gone: format!("{stem}-gone/"),
-            breath: format!("{stem}-breath"),
+            demand: format!("{stem}-demand"),
             gap: format!("{stem}-gap"),
         }
     }
@@ -93,7 +97,7 @@ impl Keys {
     }
 
     /// Makes whatever `owner` still has on its way ineffective, for as long as the lease that it carries lives.
-    pub fn bury(&self, owner: &Owner, lease: i64) -> TxnOp {
+    pub fn put_tombstone(&self, owner: &Owner, lease: i64) -> TxnOp {
         TxnOp::put(self.tombstone(owner), "", Some(lease_of(lease)))
     }
 
@@ -148,6 +152,86 @@ fn by_age(order: SortOrder) -> GetOptions {
     GetOptions::new().with_prefix().with_sort(SortTarget::Create, order)
 }
 
+/// The value of the main key while shared holds are in; who they are stands in their own keys. Constant, so that a
+/// transaction can compare it.
+pub const SHARED: &[u8] = b"{\"mode\":\"shared\"}";
+
+/// One waiter or holder. The same ask always gives the same text, which therefore tells whose key it is.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    owner: String,
+    mode: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
+}
+
+/// The value of `ask`'s keys.
+pub fn value_of(ask: &Ask, identity: &Identity) -> Vec<u8> {
+    let note = Note {
+        owner: ask.owner.0.to_string(),
+        mode: ask.mode.name().to_owned(),
+        host: Some(identity.host.clone()),
+        pid: Some(identity.pid),
+        thread: Some(ask.thread),
+        label: ask.label.as_deref().map(str::to_owned),
+        since: Some(ask.since),
+    };
+    // A struct of strings and numbers always has a JSON form; an empty value would only be anonymous.
+    serde_json::to_vec(&note).unwrap_or_default()
+}
+
+/// How the waiter of this value wants the lock; `None` if the value is not ours.
+pub fn mode_of(value: &[u8]) -> Option<Mode> {
+    let note: Note = serde_json::from_slice(value).ok()?;
+    match &*note.mode {
+        "exclusive" => Some(Mode::Exclusive),
+        "shared" => Some(Mode::Shared),
+        _ => None,
+    }
+}
+
+/// What the value tells, with `token` from the key's revision. A value that is not ours belongs to an exclusive holder of
+/// whom nothing is known.
+pub fn info_of(value: &[u8], token: Option<u64>) -> Info {
+    match serde_json::from_slice::<Note>(value) {
+        Ok(note) => Info {
+            mode: if note.mode == "shared" {
+                Mode::Shared
+            } else {
+                Mode::Exclusive
+            },
+            token,
+            host: note.host,
+            pid: note.pid,
+            thread: note.thread,
+            label: note.label,
+            since: note.since,
+        },
+        Err(_) => Info {
+            mode: Mode::Exclusive,
+            token: None,
+            host: None,
+            pid: None,
+            thread: None,
+            label: None,
+            since: None,
+        },
+    }
+}
+
+/// Whether this value of the main key is 1.1.2's.
+pub fn is_legacy(value: &[u8]) -> bool {
+    value != SHARED && mode_of(value).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,7 +247,7 @@ mod tests {
                 for prefix in [&one.queue, &one.readers, &one.gone] {
                     for key in [
                         &other.main,
-                        &other.breath,
+                        &other.demand,
                         &other.gap,
                         &other.place(&owner),
                         &other.reader(&owner),

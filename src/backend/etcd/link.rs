@@ -1,30 +1,43 @@
 //! One connection to whichever address answers, and exchanges over it that end in time.
 //!
-//! An exchange that fails for want of a connection is repeated at the next address, and at the same one once, because
+//! An exchange that fails for want of a good connection is repeated at the next address, and at the same one once, because
 //! a connection that was cut meanwhile is noticed only by using it. **Every exchange may therefore reach the server more
 //! than once**, also long after it was given up here; whoever composes one takes care that this does no harm.
 
 use super::channel::{Given, authority, lazy};
 use super::fault::{self, Fault};
 use crate::backend::{Event, Task};
+use crate::error::Kind;
 use crate::url::Server;
 use etcd_client::{Client, ConnectOptions};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-/// What an exchange does with a client.
-type Exchange<'a> = dyn Fn(Arc<Client>) -> Task<'a, Result<(), etcd_client::Error>> + 'a;
+/// An administrator who changes users and roles makes tokens old several times in a row: so many new ones per exchange,
+const NEW_TOKENS: u32 = 5;
+/// with this pause before each.
+const TOKEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// What an exchange does with a connection.
+type Exchange<'a> = dyn Fn(Arc<Connection>) -> Task<'a, Result<(), etcd_client::Error>> + 'a;
+
+/// A connection to one address, with the token that its user has there.
+pub struct Connection {
+    pub client: Client,
+    /// What the client uses, for what it cannot say.
+    pub channel: tonic::transport::Channel,
+}
 
 pub struct Link {
     server: Server,
     /// How long one exchange may take, all addresses included.
     limit: Duration,
-    /// Where to tell that a lost connection is back.
+    /// Where to tell that the connection is lost, and that it is back.
     events: Option<mpsc::UnboundedSender<Event>>,
-    current: RefCell<Option<Arc<Client>>>,
+    current: RefCell<Option<Arc<Connection>>>,
     /// One at a time makes a connection: each costs the server the check of a password.
     connecting: Mutex<()>,
     /// Index of the address in use.
@@ -62,32 +75,31 @@ impl Link {
         self.epoch.get()
     }
 
-    /// Does one exchange. Bounded by the limit; a failure to connect is `Kind::Connect`.
+    /// Does one exchange. Bounded by the limit.
     pub async fn call<T>(
         &self,
-        exchange: impl AsyncFn(Arc<Client>) -> Result<T, etcd_client::Error>,
+        exchange: impl AsyncFn(Arc<Connection>) -> Result<T, etcd_client::Error>,
     ) -> Result<T, Fault> {
         let answer = RefCell::new(None);
-        let once = |client| -> Task<'_, Result<(), etcd_client::Error>> {
+        let once = |connection| -> Task<'_, Result<(), etcd_client::Error>> {
             let (exchange, answer) = (&exchange, &answer);
             Box::pin(async move {
-                *answer.borrow_mut() = Some(exchange(client).await?);
+                *answer.borrow_mut() = Some(exchange(connection).await?);
                 Ok(())
             })
         };
         self.repeat(&once).await?;
         // It is there when an exchange succeeded.
-        answer
-            .take()
-            .ok_or_else(|| Fault::Failed(fault::silent(&self.peer(), self.limit)))
+        answer.take().ok_or_else(|| fault::silent(&self.peer(), self.limit))
     }
 
     /// The part of `call` that is the same for all exchanges, and compiled once.
     async fn repeat(&self, exchange: &Exchange<'_>) -> Result<(), Fault> {
         let deadline = Instant::now() + self.limit;
         let addresses = self.server.addresses.len();
-        let mut last = None;
-        for attempt in 0..=addresses {
+        let (mut attempt, mut tokens) = (0, 0);
+        let mut worst = None;
+        while attempt <= addresses {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -102,49 +114,61 @@ impl Link {
                     return Ok(());
                 }
                 Ok(Err(fault)) => fault,
-                Err(_) => Fault::Failed(fault::silent(&peer, share)),
+                Err(_) => fault::silent(&peer, share),
             };
-            if !fault.is_transient() {
-                return Err(fault);
+            match &fault {
+                Fault::OldToken(_) if tokens < NEW_TOKENS => {
+                    tokens += 1;
+                    sleep(TOKEN_PAUSE).await;
+                    self.forget(epoch, 0);
+                }
+                Fault::Unusable(error) => {
+                    attempt += 1;
+                    self.drop_connection(epoch);
+                    // Whether to wait on is for the address to say that may come back, not for the one with a bad certificate.
+                    if worst.is_some() && error.kind == Kind::Tls {
+                        continue;
+                    }
+                }
+                _ => return Err(fault),
             }
-            self.drop_connection(epoch);
-            last = Some(fault);
+            worst = Some(fault);
         }
-        Err(last.unwrap_or_else(|| Fault::Failed(fault::silent(&self.peer(), self.limit))))
+        Err(worst.unwrap_or_else(|| fault::silent(&self.peer(), self.limit)))
     }
 
     async fn once(&self, exchange: &Exchange<'_>) -> Result<(), Fault> {
-        let client = self.client().await?;
-        exchange(client)
+        let connection = self.connection().await?;
+        exchange(connection)
             .await
             .map_err(|error| fault::sort(&error, &self.peer()))
     }
 
-    /// The client of the address in use, within the limit.
-    pub async fn client_in_time(&self) -> Result<Arc<Client>, Fault> {
+    /// The connection in use, within the limit.
+    pub async fn connection_in_time(&self) -> Result<Arc<Connection>, Fault> {
         let epoch = self.epoch.get();
-        match timeout(self.limit, self.client()).await {
+        match timeout(self.limit, self.connection()).await {
             Ok(result) => result,
             Err(_) => {
-                let error = fault::silent(&self.peer(), self.limit);
+                let fault = fault::silent(&self.peer(), self.limit);
                 self.drop_connection(epoch);
-                Err(Fault::Failed(error))
+                Err(fault)
             }
         }
     }
 
-    /// The client of the address in use. Without a user this needs no exchange.
-    async fn client(&self) -> Result<Arc<Client>, Fault> {
-        if let Some(client) = &*self.current.borrow() {
-            return Ok(client.clone());
+    /// The connection in use. Without a user this needs no exchange.
+    async fn connection(&self) -> Result<Arc<Connection>, Fault> {
+        if let Some(connection) = &*self.current.borrow() {
+            return Ok(connection.clone());
         }
         let _turn = self.connecting.lock().await;
-        if let Some(client) = &*self.current.borrow() {
-            return Ok(client.clone());
+        if let Some(connection) = &*self.current.borrow() {
+            return Ok(connection.clone());
         }
         let epoch = self.epoch.get();
         let address = &self.server.addresses[self.at.get()];
-        let channel = lazy(address, &self.server.options).map_err(Fault::Failed)?;
+        let channel = lazy(address, &self.server.options, epoch).map_err(Fault::Unusable)?;
         let credentials = &self.server.credentials;
         let mut options = ConnectOptions::new().with_require_leader(true);
         if let Some(user) = &credentials.user {
@@ -153,42 +177,49 @@ impl Link {
         }
         // etcd-client announces the address to the balancer that we do not use; it must find somebody listening.
         let (updates, _listening) = mpsc::channel(1);
-        let client = Client::connect_with_balanced_channel(
-            [format!("http://{}", authority(address))],
-            Some(options),
-            Given { channel, updates },
-        )
-        .await
-        .map_err(|error| fault::sort(&error, &self.peer()))?;
+        let given = Given {
+            channel: channel.clone(),
+            updates,
+        };
+        let addresses = [format!("http://{}", authority(address))];
+        let client = Client::connect_with_balanced_channel(addresses, Some(options), given)
+            .await
+            .map_err(|error| fault::sort(&error, &self.peer()))?;
         // It has a dozen parts, and each exchange would have a copy of all.
-        let client = Arc::new(client);
+        let connection = Arc::new(Connection { client, channel });
         if self.epoch.get() == epoch {
-            *self.current.borrow_mut() = Some(client.clone());
+            *self.current.borrow_mut() = Some(connection.clone());
         }
-        Ok(client)
+        Ok(connection)
     }
 
     /// Forgets the connection `epoch` and turns to the next address.
     pub fn drop_connection(&self, epoch: u64) {
+        self.forget(epoch, 1);
+        if !self.down.replace(true) {
+            self.tell(Event::Disconnected);
+        }
+    }
+
+    /// Forgets the connection `epoch`, with its token; the next one goes so many addresses further.
+    fn forget(&self, epoch: u64, further: usize) {
         if self.epoch.get() == epoch {
             self.epoch.set(epoch + 1);
-            self.at.set((self.at.get() + 1) % self.server.addresses.len());
+            self.at.set((self.at.get() + further) % self.server.addresses.len());
             *self.current.borrow_mut() = None;
-        }
-        if !self.down.replace(true)
-            && let Some(events) = &self.events
-        {
-            // As below.
-            let _ = events.send(Event::Disconnected);
         }
     }
 
     fn arrived(&self) {
-        if self.down.replace(false)
-            && let Some(events) = &self.events
-        {
+        if self.down.replace(false) {
+            self.tell(Event::Reconnected);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
             // Nobody listens any more once the runtime is gone.
-            let _ = events.send(Event::Reconnected);
+            let _ = events.send(event);
         }
     }
 }

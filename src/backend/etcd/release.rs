@@ -1,35 +1,34 @@
 //! Giving back: frees the lock, hands it over, or leaves the queue; whichever it is, the server decides.
 
-use super::breather::Due;
+use super::bundle::{pair, revision};
 use super::fault::Fault;
-use super::guard::Heir;
-use super::keys::{Keys, lease_of, present};
-use super::note::{self, SHARED};
-use super::room::Room;
-use super::session::HoldKind;
-use super::{Etcd, pair, revision};
+use super::keys::{Keys, SHARED, lease_of, mode_of, present, value_of};
+use super::lease::Successor;
+use super::legacy::{Due, room::Room};
+use super::store::Etcd;
 use crate::backend::{Ask, Owner, Released};
 use crate::clock;
 use crate::core::mode::Mode;
-use crate::error::Result;
+use crate::error::Error;
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use std::time::Duration;
 
 impl Etcd {
     /// Idempotent: what an ask left is recognised by its owner. A repeated message that finds nothing any more means
     /// success, if nothing else can have taken the hold away.
-    pub(super) async fn give_back(&self, ask: &Ask) -> Result<Released> {
+    pub async fn give_back(&self, ask: &Ask) -> Result<Released, Fault> {
         let owner = &ask.owner;
         let keys = Keys::new(&ask.id);
         let repeated = !self.leaving.borrow_mut().insert(owner.clone());
+        let value = value_of(ask, &self.context.identity);
         let found = match ask.mode {
-            Mode::Exclusive => {
-                let value = note::write(ask, &self.context.identity);
-                self.free(ask, &keys, &value).await?
-            }
-            Mode::Shared => self.leave(&ask.id, owner, self.tomb_lease(owner)).await?,
+            Mode::Exclusive => self.free(ask, &keys, &value).await,
+            Mode::Shared => self.leave(&ask.id, owner, self.tomb_lease(owner)).await,
         };
-        self.end_brought(&keys, owner).await?;
+        let found = match found {
+            Err(Fault::Full(full)) => self.only_delete(ask, &keys, &value, full).await?,
+            other => other?,
+        };
         let believed = self.holds.borrow_mut().remove(owner).is_some();
         self.unsure.borrow_mut().remove(owner);
         self.leaving.borrow_mut().remove(owner);
@@ -48,52 +47,55 @@ impl Etcd {
     }
 
     /// Who comes next, if that is known and nothing speaks against handing over.
-    fn known_heir(&self, ask: &Ask) -> Option<Heir> {
+    fn known_successor(&self, ask: &Ask) -> Option<Successor> {
         let hold = self.holds.borrow();
         let hold = hold.get(&ask.owner)?;
-        let heir = hold.heir.clone()?;
-        (self.lore.is_due(&ask.id) == Due::No).then_some(heir)
+        let successor = hold.successor.clone()?;
+        (self.demand.is_due(&ask.id) == Due::No).then_some(successor)
     }
 
     async fn free(&self, ask: &Ask, keys: &Keys, value: &[u8]) -> Result<Found, Fault> {
         let owner = &ask.owner;
         let mut again = false;
-        let mut heir = self.known_heir(ask);
+        let mut successor = self.known_successor(ask);
         let mut alone = self.make_room_alone(&ask.id, keys);
-        if heir.is_none() && alone.is_none() && self.tomb_lease(owner).is_none() && !self.lore.is_in_demand(&ask.id) {
+        if successor.is_none()
+            && alone.is_none()
+            && self.tomb_lease(owner).is_none()
+            && !self.demand.is_in_demand(&ask.id)
+        {
             let txn = Txn::new()
                 .when([keys.main_is(value), keys.nobody_waits()])
                 .and_then([TxnOp::delete(&*keys.main, None)]);
             let (answer, repeated) = self.bundled(&ask.id, txn).await?;
             if answer.response.succeeded() {
-                self.lore.saw_release(&ask.id);
+                self.demand.saw_release(&ask.id);
                 return Ok(Found::Hold);
             }
             again = repeated;
         }
         loop {
-            let bury = self.tomb_lease(owner).map(|lease| keys.bury(owner, lease));
+            let tombstone = self.tomb_lease(owner).map(|lease| keys.put_tombstone(owner, lease));
             let gap = alone.as_ref().map(|(gap, _)| gap.clone());
             let unless_wanted = Txn::new()
                 .when([keys.nobody_waits()])
                 .and_then(with(vec![TxnOp::delete(&*keys.main, None)], gap))
-                .or_else([TxnOp::get(&*keys.breath, None), keys.first_waiters(1)]);
-            let best = match &heir {
+                .or_else([TxnOp::get(&*keys.demand, None), keys.first_waiters(1)]);
+            let best = match &successor {
                 None => unless_wanted,
-                Some(heir) => {
-                    pass(keys, vec![still_waits(heir)], vec![], heir, None).or_else([TxnOp::txn(unless_wanted)])
-                }
+                Some(successor) => pass(keys, vec![still_waits(successor)], vec![], successor, None)
+                    .or_else([TxnOp::txn(unless_wanted)]),
             };
             let txn = Txn::new()
                 .when([keys.main_is(value)])
-                .and_then(with(vec![TxnOp::txn(best)], bury.clone()))
-                .or_else(with(vec![TxnOp::delete(keys.place(owner), None)], bury));
+                .and_then(with(vec![TxnOp::txn(best)], tombstone.clone()))
+                .or_else(with(vec![TxnOp::delete(keys.place(owner), None)], tombstone));
             let sent = clock::now();
             let (response, repeated) = match self.counted(txn).await {
-                // The heir's, and its place goes with it; or that of the tombstone, and what it was to stop cannot succeed
+                // The waiter's, and its place goes with it; or that of the tombstone, and what it was to stop cannot succeed
                 // any more either.
-                Err(Fault::LeaseGone) if heir.is_some() => {
-                    heir = None;
+                Err(Fault::LeaseGone) if successor.is_some() => {
+                    successor = None;
                     continue;
                 }
                 Err(Fault::LeaseGone) => {
@@ -109,7 +111,7 @@ impl Etcd {
                 return Ok(Found::Nothing { repeated: again });
             }
             let Some(mut inner) = inner_of(&response) else { continue };
-            if heir.take().is_some() {
+            if successor.take().is_some() {
                 if inner.succeeded() {
                     return Ok(Found::Hold);
                 }
@@ -118,10 +120,10 @@ impl Etcd {
             }
             if inner.succeeded() {
                 if let Some((_, length)) = alone {
-                    self.lore.made_room(&ask.id);
+                    self.demand.made_room(&ask.id);
                     self.end_gap(Keys::new(&ask.id), revision(&response), length);
                 }
-                self.lore.saw_release(&ask.id);
+                self.demand.saw_release(&ask.id);
                 return Ok(Found::Hold);
             }
             let answers = inner.op_responses();
@@ -143,7 +145,29 @@ impl Etcd {
         }
     }
 
-    /// Gives the lock to the first waiter, or makes room before it, as long as `conditions` hold; `seen` are the breath's key and
+    /// A full server takes nothing but what deletes: the lock is freed without being handed over. A tombstone that cannot be put yet
+    /// is to be put by the next try.
+    async fn only_delete(&self, ask: &Ask, keys: &Keys, value: &[u8], full: Error) -> Result<Found, Fault> {
+        let own = keys.reader(&ask.owner);
+        let main = TxnOp::delete(&*keys.main, None);
+        let (held, delete) = match ask.mode {
+            Mode::Exclusive => (vec![keys.main_is(value)], vec![main]),
+            Mode::Shared => (last_reader(keys, &ask.owner), vec![main, TxnOp::delete(&*own, None)]),
+        };
+        let rest = [TxnOp::delete(&*own, None), TxnOp::delete(keys.place(&ask.owner), None)];
+        let txn = Txn::new().when(held).and_then(delete).or_else(rest);
+        let (response, repeated) = self.counted(txn).await?;
+        if self.tomb_lease(&ask.owner).is_some() {
+            return Err(Fault::Full(full));
+        }
+        Ok(if has_deleted(&response) {
+            Found::Hold
+        } else {
+            Found::Nothing { repeated }
+        })
+    }
+
+    /// Gives the lock to the first waiter, or makes room before it, as long as `conditions` hold; `seen` are the demand's key and
     /// the first waiter's. Gives whether that was done, and whether a message may have arrived twice.
     async fn pass_on(
         &self,
@@ -154,11 +178,11 @@ impl Etcd {
         seen: [Option<&KeyValue>; 2],
         exchange: Duration,
     ) -> Result<(bool, bool), Fault> {
-        let [breath, Some(first)] = seen else {
+        let [demand, Some(first)] = seen else {
             return Ok((false, false));
         };
-        let first = Heir::from(first);
-        let room = self.make_room(id, keys, breath, &first, exchange).await;
+        let first = Successor::from(first);
+        let room = self.make_room(id, keys, demand, &first, exchange).await;
         conditions.push(still_waits(&first));
         let txn = pass(keys, conditions, extra, &first, room.as_ref());
         let result = match self.counted(txn).await {
@@ -167,7 +191,7 @@ impl Etcd {
             Err(fault) => Err(fault),
             Ok((response, repeated)) => {
                 if response.succeeded() {
-                    match (&room, breath) {
+                    match (&room, demand) {
                         (Some(room), _) => self.made_room(id, room, revision(&response)),
                         (None, None) => self.mark_demand(id, keys).await,
                         (None, Some(_)) => {}
@@ -177,36 +201,32 @@ impl Etcd {
             }
         };
         if let (Some(room), Ok((false, _)) | Err(_)) = (&room, &result) {
-            self.made_no_room(room).await;
+            self.made_no_room(room);
         }
         result
     }
 
     /// A reader leaves; the last one frees the lock or hands it over.
-    pub(super) async fn leave(&self, id: &str, owner: &Owner, tomb: Option<i64>) -> Result<Found, Fault> {
+    pub async fn leave(&self, id: &str, owner: &Owner, tomb: Option<i64>) -> Result<Found, Fault> {
         let keys = &Keys::new(id);
         let mut tomb = tomb;
         let mut again = false;
         let own = keys.reader(owner);
-        let as_last_reader = || {
-            let [before, after] = keys.nobody_else_reads(owner);
-            vec![keys.main_is(SHARED), present(&*own), before, after]
-        };
         loop {
-            let bury = tomb.map(|lease| keys.bury(owner, lease));
+            let tombstone = tomb.map(|lease| keys.put_tombstone(owner, lease));
             let unless_wanted = Txn::new()
                 .when([keys.nobody_waits()])
                 .and_then([TxnOp::delete(&*own, None), TxnOp::delete(&*keys.main, None)])
-                .or_else([TxnOp::get(&*keys.breath, None), keys.first_waiters(1)]);
+                .or_else([TxnOp::get(&*keys.demand, None), keys.first_waiters(1)]);
             let txn = Txn::new()
-                .when(as_last_reader())
+                .when(last_reader(keys, owner))
                 .and_then(with(
                     vec![TxnOp::get(&*keys.main, None), TxnOp::txn(unless_wanted)],
-                    bury.clone(),
+                    tombstone.clone(),
                 ))
                 .or_else(with(
                     vec![TxnOp::delete(&*own, None), TxnOp::delete(keys.place(owner), None)],
-                    bury,
+                    tombstone,
                 ));
             let sent = clock::now();
             let (response, repeated) = match self.counted(txn).await {
@@ -220,8 +240,7 @@ impl Etcd {
             again |= repeated;
             let answers = response.op_responses();
             if !response.succeeded() {
-                let was_in = matches!(answers.first(), Some(TxnOpResponse::Delete(gone)) if gone.deleted() > 0);
-                return Ok(if was_in {
+                return Ok(if has_deleted(&response) {
                     Found::Hold
                 } else {
                     Found::Nothing { repeated: again }
@@ -232,16 +251,18 @@ impl Etcd {
                 continue;
             };
             if inner.succeeded() {
-                self.revoke_soon(common).await;
+                self.revoke_soon(common);
                 return Ok(Found::Hold);
             }
             let waiting = inner.op_responses();
             let seen = [pair(&waiting, 0), pair(&waiting, 1)];
             let extra = vec![TxnOp::delete(&*own, None)];
-            let (passed, repeated) = self.pass_on(id, keys, as_last_reader(), extra, seen, exchange).await?;
+            let (passed, repeated) = self
+                .pass_on(id, keys, last_reader(keys, owner), extra, seen, exchange)
+                .await?;
             again |= repeated;
             if passed {
-                self.revoke_soon(common).await;
+                self.revoke_soon(common);
                 return Ok(Found::Hold);
             }
         }
@@ -262,7 +283,18 @@ fn with(mut operations: Vec<TxnOp>, more: Option<TxnOp>) -> Vec<TxnOp> {
     operations
 }
 
-fn still_waits(waiter: &Heir) -> Compare {
+/// The conditions under which `owner` reads alone.
+fn last_reader(keys: &Keys, owner: &Owner) -> Vec<Compare> {
+    let [before, after] = keys.nobody_else_reads(owner);
+    vec![keys.main_is(SHARED), present(keys.reader(owner)), before, after]
+}
+
+/// Whether the first operation of a transaction deleted anything.
+fn has_deleted(response: &TxnResponse) -> bool {
+    matches!(response.op_responses().first(), Some(TxnOpResponse::Delete(gone)) if gone.deleted() > 0)
+}
+
+fn still_waits(waiter: &Successor) -> Compare {
     Compare::create_revision(&*waiter.key, CompareOp::Equal, waiter.created)
 }
 
@@ -276,8 +308,8 @@ fn inner_of(response: &TxnResponse) -> Option<TxnResponse> {
 
 /// Gives the main key to `first`, if it wants it alone and no room is to be made for 1.1.2. Otherwise the key goes, and
 /// `first` takes what it needs.
-fn pass(keys: &Keys, conditions: Vec<Compare>, extra: Vec<TxnOp>, first: &Heir, room: Option<&Room>) -> Txn {
-    let wants_it_alone = note::mode(&first.value) == Some(Mode::Exclusive) && first.lease != 0;
+fn pass(keys: &Keys, conditions: Vec<Compare>, extra: Vec<TxnOp>, first: &Successor, room: Option<&Room>) -> Txn {
+    let wants_it_alone = mode_of(&first.value) == Some(Mode::Exclusive) && first.lease != 0;
     let mut operations = extra;
     if wants_it_alone && room.is_none() {
         operations.push(TxnOp::put(&*keys.main, &*first.value, Some(lease_of(first.lease))));
@@ -287,14 +319,4 @@ fn pass(keys: &Keys, conditions: Vec<Compare>, extra: Vec<TxnOp>, first: &Heir, 
         operations.extend(room.into_iter().flat_map(|room| room.operations.iter().cloned()));
     }
     Txn::new().when(conditions).and_then(operations)
-}
-
-impl HoldKind {
-    /// The lease that all readers keep alive.
-    pub fn common(self) -> Option<i64> {
-        match self {
-            HoldKind::Exclusive => None,
-            HoldKind::Shared { common } => Some(common),
-        }
-    }
 }

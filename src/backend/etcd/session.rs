@@ -1,143 +1,61 @@
-//! The lease of a process: what its keys live under.
+//! The session of a process: opened by the first ask, renewed and proven for all that it holds, and ended.
 //!
-//! One lease per process and server. etcd deletes its keys when it was not kept alive for its time to live, so the
-//! process's places and holds go together. Its number is chosen here, so that a grant whose reply was lost is recognised
-//! rather than left behind.
-//!
-//! A leader that was cut off may answer one more keep-alive before it notices. That does no harm: whoever is
-//! elected after it starts every lease anew with its full time plus an election timeout, which is longer than a leader
-//! without a majority stays in office.
+//! One lease per process and server, besides one per lock that is held shared. etcd deletes its keys when it was not kept alive for
+//! its time to live, so the process's places and holds go together. Its number is chosen here, so that a grant whose reply was
+//! lost is recognised rather than left behind.
 
-use super::Etcd;
-use super::fault::Fault;
-use super::guard::{Guard, Heir};
-use super::link::Link;
-use crate::backend::{Event, Owner};
+use super::bundle::pair;
+use super::fault::{Fault, unreachable};
+use super::keys::{Keys, value_of};
+use super::lease::{self, Hold, HoldKind, Renewal, Session, grant_as, keep_alive, random_number};
+use super::store::{Etcd, get, read};
+use crate::backend::{Ask, Event, Owner, Refusal, Stage};
 use crate::clock;
-use crate::core::time::Moment;
-use crate::error::{Error, Kind};
-use etcd_client::{Client, LeaseGrantOptions};
+use crate::error::{Error, Kind, Result};
+use etcd_client::{Txn, TxnOp, TxnResponse};
 use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use tokio::task::JoinSet;
 
-/// A lease that this process keeps alive.
-#[derive(Debug)]
-pub struct Session {
-    pub lease: i64,
-    /// When the last keep-alive (or the grant) was sent that the server confirmed.
-    pub renewed: Cell<Moment>,
+/// How often a renewal is repeated at once because the leader changed while it was proven.
+const TERMS: usize = 3;
+/// Holds per read: etcd takes 128 operations in one transaction by default, and a shared hold needs two.
+const HOLDS_PER_READ: usize = 60;
+/// Keep-alives under way together; each is a stream of its own on the one connection.
+const AT_A_TIME: usize = 500;
+
+/// A hold that is to be renewed.
+struct Standing {
+    ask: Rc<Ask>,
+    hold: Hold,
 }
 
-impl Session {
-    /// Whether so little of the lease is used up that nothing need be asked before using it.
-    pub fn is_fresh(&self, ttl: Duration) -> bool {
-        clock::now().since(self.renewed.get()) < ttl / 2
-    }
-
-    pub fn confirm(&self, sent: Moment) {
-        self.renewed.set(self.renewed.get().max(sent));
-    }
-}
-
-/// What the server has of an ask that was granted.
-#[derive(Debug, Clone)]
-pub struct Hold {
-    pub id: Arc<str>,
-    /// The process's lease at the grant.
-    pub lease: i64,
-    pub kind: HoldKind,
-    /// Who comes next, as far as is known.
-    pub heir: Option<Heir>,
-    pub _guard: Rc<Guard>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldKind {
-    /// The main key is ours.
-    Exclusive,
-    /// The main key lives under a lease that all readers keep alive.
-    Shared { common: i64 },
-}
-
-/// Grants a lease; the moment returned is before anything was sent.
-pub async fn grant(link: &Link, ttl: Duration) -> Result<(i64, Moment), Fault> {
-    let lease = random_number()?;
-    let sent = clock::now();
-    grant_as(link, lease, ttl).await?;
-    Ok((lease, sent))
-}
-
-/// Grants the lease of this number, unless it was granted already.
-pub async fn grant_as(link: &Link, lease: i64, ttl: Duration) -> Result<(), Fault> {
-    let seconds = whole_seconds(ttl);
-    let result = link
-        .call(async |client: Arc<Client>| {
-            client
-                .lease_client()
-                .grant(seconds, Some(LeaseGrantOptions::new().with_id(lease)))
-                .await
-        })
-        .await;
-    match result {
-        Ok(_) | Err(Fault::LeaseExists) => Ok(()),
-        Err(fault) => Err(fault),
-    }
-}
-
-/// Keeps a lease alive once; the moment returned is before anything was sent. [`Fault::LeaseGone`] if it has ended.
-pub async fn keep_alive(link: &Link, lease: i64) -> Result<Moment, Fault> {
-    let sent = clock::now();
-    link.call(async |client: Arc<Client>| client.lease_client().keep_alive(lease).await)
-        .await?;
-    Ok(sent)
-}
-
-/// Ends a lease, unless it has ended already.
-pub async fn revoke(link: &Link, lease: i64) -> Result<(), Fault> {
-    let exchange = async |client: Arc<Client>| client.lease_client().revoke(lease).await;
-    match link.call(exchange).await {
-        Ok(_) | Err(Fault::LeaseGone) => Ok(()),
-        Err(fault) => Err(fault),
-    }
-}
-
-/// etcd counts leases in whole seconds.
-pub fn whole_seconds(ttl: Duration) -> i64 {
-    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
-    i64::try_from(seconds.max(1)).unwrap_or(i64::MAX)
-}
-
-/// Positive and not zero, which etcd takes for "choose one".
-pub fn random_number() -> Result<i64, Fault> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Fault::Failed(Error::new(Kind::Server, "the system has no random numbers").because(error)))?;
-    Ok((i64::from_le_bytes(bytes) & i64::MAX).max(1))
+/// What became of one round of renewals.
+#[derive(Default)]
+struct Round {
+    gone: Vec<Owner>,
+    /// Stand, but the leader changed meanwhile.
+    unproven: Vec<Standing>,
+    /// The leader changed before the session's own renewal was proven.
+    repeat: bool,
 }
 
 impl Etcd {
-    /// The session, with at least half its time left or just confirmed.
-    pub(super) async fn session(&self) -> Result<Rc<Session>, Fault> {
-        if let Some(session) = self.current()
-            && session.is_fresh(self.ttl)
-        {
+    /// The session, with at least half its time left or just renewed, for an ask of the lock that `keys` names.
+    pub async fn session(&self, keys: &Keys) -> Result<Rc<Session>, Fault> {
+        let fresh = || self.current().filter(|session| session.is_fresh(self.ttl));
+        if let Some(session) = fresh() {
             return Ok(session);
         }
         let _turn = self.opening.lock().await;
-        if let Some(session) = self.current() {
-            if session.is_fresh(self.ttl) {
-                return Ok(session);
-            }
-            match keep_alive(&self.link, session.lease).await {
-                Ok(sent) => {
-                    session.confirm(sent);
-                    return Ok(session);
-                }
-                Err(Fault::LeaseGone) => self.session_ended(&session),
-                Err(fault) => return Err(fault),
-            }
+        if let Some(session) = fresh() {
+            return Ok(session);
+        }
+        if let Some(session) = self.current()
+            && self.renew_session(&session, &keys.main).await?
+        {
+            return Ok(session);
         }
         // Whoever was to have it may have been cancelled while the server was asked. Its lease may exist since then, so it is
         // taken up with the time at which it was first asked for.
@@ -151,58 +69,220 @@ impl Etcd {
         let session = Rc::new(Session {
             lease,
             renewed: Cell::new(sent),
+            key: keys.main.clone(),
         });
         *self.session.borrow_mut() = Some(session.clone());
         Ok(session)
     }
 
-    pub(super) fn current(&self) -> Option<Rc<Session>> {
-        self.session.borrow().clone()
+    /// Renews the session and proves that by a read of `key`; whether there still is a session.
+    async fn renew_session(&self, session: &Session, key: &str) -> Result<bool, Fault> {
+        for _ in 0..TERMS {
+            let renewal = match keep_alive(&self.link, session.lease).await {
+                Err(Fault::LeaseGone) => {
+                    self.session_ended(session);
+                    return Ok(false);
+                }
+                other => other?,
+            };
+            if renewal.is_proven_by(get(&self.link, key).await?.header()) {
+                session.confirm(renewal.sent);
+                return Ok(true);
+            }
+        }
+        Err(unreachable(&self.link.peer(), "its leader changes"))
+    }
+
+    /// After a failed exchange: `Ok` if it is worth another try at once, because a lease ended that the message
+    /// carried.
+    pub async fn recover(&self, fault: Fault, session: &Session, keys: &Keys) -> Result<(), Refusal> {
+        let Fault::LeaseGone = fault else {
+            return Err(fault.into());
+        };
+        self.renew_session(session, &keys.main).await?;
+        Ok(())
+    }
+
+    /// Renews the leases of the session and of all holds, and moves on the holds whose leases were proven to be renewed and
+    /// whose keys are there. Gives the owners of those that the server no longer has.
+    pub async fn renew_all(&self, asks: Vec<Rc<Ask>>) -> Result<Vec<Owner>> {
+        // As it is now: what is granted or given back while the server is asked is judged the next time.
+        let held = asks.into_iter().filter(|ask| ask.stage.get() == Stage::Held);
+        let mut gone = Vec::new();
+        let mut standing = Vec::new();
+        for ask in held {
+            match self.holds.borrow().get(&ask.owner).cloned() {
+                Some(hold) => standing.push(Standing { ask, hold }),
+                None => gone.push(ask.owner.clone()),
+            }
+        }
+        let session = self.current();
+        for _ in 0..TERMS {
+            let Some(session) = session.as_ref().filter(|session| self.is_current(session)) else {
+                gone.extend(standing.into_iter().map(|standing| standing.ask.owner.clone()));
+                return Ok(gone);
+            };
+            let round = match self.renew_round(session, standing).await {
+                Ok(round) => round,
+                Err(fault) => {
+                    self.suspect();
+                    return Err(fault.into());
+                }
+            };
+            gone.extend(round.gone);
+            standing = round.unproven;
+            if standing.is_empty() && !round.repeat {
+                return Ok(gone);
+            }
+        }
+        Err(unreachable(&self.renewer.peer(), "its leader changes").into())
+    }
+
+    async fn renew_round(&self, session: &Session, standing: Vec<Standing>) -> Result<Round, Fault> {
+        let mut round = Round::default();
+        let mut renewals = self.keep_all_alive(session.lease, &standing).await?;
+        let own = match renewals.remove(&session.lease) {
+            Some(Ok(own)) => own,
+            Some(Err(Fault::LeaseGone)) => {
+                self.session_ended(session);
+                round.gone = standing
+                    .into_iter()
+                    .map(|standing| standing.ask.owner.clone())
+                    .collect();
+                return Ok(round);
+            }
+            Some(Err(fault)) => return Err(fault),
+            None => return Err(self.closed()),
+        };
+        let mut rest = vec![standing];
+        while let Some(mut some) = rest.pop() {
+            if some.len() > HOLDS_PER_READ {
+                rest.push(some.split_off(HOLDS_PER_READ));
+            }
+            let response = match self.read_keys(session, &some).await {
+                // Rights on one lock say nothing about those on another.
+                Err(Fault::Forbidden(_)) if some.len() > 1 => {
+                    rest.push(some.split_off(some.len() / 2));
+                    rest.push(some);
+                    continue;
+                }
+                // Its lease runs out unless the right comes back.
+                Err(Fault::Forbidden(_)) => continue,
+                other => other?,
+            };
+            let header = response.header();
+            if own.is_proven_by(header) {
+                session.confirm(own.sent);
+            } else {
+                round.repeat = true;
+            }
+            let answers = response.op_responses();
+            let mut index = 0;
+            for standing in some {
+                let reader = standing.hold.kind.common().map(|_| index + 1);
+                let value = value_of(&standing.ask, &self.context.identity);
+                let (main, reader_key) = (pair(&answers, index), reader.and_then(|at| pair(&answers, at)));
+                let stands = standing.hold.kind.stands(&value, main, reader_key);
+                index += 1 + usize::from(reader.is_some());
+                let common = standing.hold.kind.common().map(|lease| renewals.get(&lease));
+                match (stands, common) {
+                    (false, _) | (_, Some(Some(Err(Fault::LeaseGone)))) => round.gone.push(standing.ask.owner.clone()),
+                    (true, None) if own.is_proven_by(header) => standing.ask.prove(own.sent),
+                    (true, Some(Some(Ok(common)))) if own.is_proven_by(header) && common.is_proven_by(header) => {
+                        standing.ask.prove(own.sent.min(common.sent));
+                    }
+                    (true, None | Some(Some(Ok(_)))) => round.unproven.push(standing),
+                    (true, Some(Some(Err(_)) | None)) => {}
+                }
+            }
+        }
+        // A hold that was given back meanwhile is not lost.
+        let mut holds = self.holds.borrow_mut();
+        let leaving = self.leaving.borrow();
+        round
+            .gone
+            .retain(|owner| !leaving.contains(owner) && holds.remove(owner).is_some());
+        Ok(round)
+    }
+
+    /// Keeps the session's lease and the common ones of these holds alive, many at a time.
+    async fn keep_all_alive(
+        &self,
+        own: i64,
+        standing: &[Standing],
+    ) -> Result<HashMap<i64, Result<Renewal, Fault>>, Fault> {
+        let etcd = self.me.upgrade().ok_or_else(|| self.closed())?;
+        let common: HashSet<i64> = standing
+            .iter()
+            .filter_map(|standing| standing.hold.kind.common())
+            .collect();
+        let mut leases = std::iter::once(own).chain(common);
+        let mut answers = HashMap::new();
+        let mut under_way = JoinSet::new();
+        loop {
+            while under_way.len() < AT_A_TIME
+                && let Some(lease) = leases.next()
+            {
+                let etcd = etcd.clone();
+                under_way.spawn_local(async move { (lease, keep_alive(&etcd.renewer, lease).await) });
+            }
+            match under_way.join_next().await {
+                None => return Ok(answers),
+                Some(answer) => answers.extend([answer.map_err(|_| self.closed())?]),
+            }
+        }
+    }
+
+    /// Reads the keys of these holds or, without any, one that shows no more than the term.
+    async fn read_keys(&self, session: &Session, some: &[Standing]) -> Result<TxnResponse, Fault> {
+        let mut reads = Vec::with_capacity(some.len() * 2);
+        for Standing { ask, hold } in some {
+            let keys = Keys::new(&ask.id);
+            reads.push(TxnOp::get(&*keys.main, None));
+            reads.extend(hold.kind.common().map(|_| TxnOp::get(keys.reader(&ask.owner), None)));
+        }
+        if reads.is_empty() {
+            reads.push(TxnOp::get(&*session.key, None));
+        }
+        read(&self.renewer, Txn::new().and_then(reads)).await
+    }
+
+    /// A node that does not answer renewals may hold up the watches too, which nobody would notice for long.
+    fn suspect(&self) {
+        let me = self.me.clone();
+        tokio::task::spawn_local(async move {
+            if let Some(etcd) = me.upgrade() {
+                // The failure itself turns to another node.
+                let _ = etcd.probe().await;
+            }
+        });
     }
 
     /// The server no longer has this session's lease, so none of its keys: holds are lost, waiters begin anew.
-    pub(super) fn session_ended(&self, session: &Session) {
-        if self.current().is_none_or(|current| current.lease != session.lease) {
+    fn session_ended(&self, session: &Session) {
+        if !self.is_current(session) {
             return;
         }
         self.session.borrow_mut().take();
         self.unsure.borrow_mut().retain(|_, lease| *lease != session.lease);
         let mut holds = self.holds.borrow_mut();
         for (owner, hold) in holds.extract_if(|_, hold| hold.lease == session.lease) {
-            let error = Error::new(
-                Kind::LockLost,
-                format!(
-                    "the lock {:?} was lost: the etcd lease of this process has ended",
-                    &*hold.id
-                ),
-            );
-            // Nobody listens any more once the runtime is gone.
-            let _ = self.context.events.send(Event::Lost { owner, error });
+            self.lose(owner, &hold, "the etcd lease of this process has ended");
         }
         drop(holds);
-        self.turns.send_modify(|turn| *turn += 1);
+        self.sessions.send_modify(|number| *number += 1);
     }
 
-    pub(super) fn is_current(&self, session: &Rc<Session>) -> bool {
-        self.current().is_some_and(|current| Rc::ptr_eq(&current, session))
-    }
-
-    /// After a failed exchange: `Ok` if it is worth another try at once, because a lease ended that the message
-    /// carried.
-    pub(super) async fn recover(&self, fault: Fault, session: &Session) -> Result<(), Error> {
-        let Fault::LeaseGone = fault else {
-            return Err(fault.into());
-        };
-        match keep_alive(&self.link, session.lease).await {
-            Ok(sent) => session.confirm(sent),
-            Err(Fault::LeaseGone) => self.session_ended(session),
-            Err(fault) => return Err(fault.into()),
-        }
-        Ok(())
+    pub fn lose(&self, owner: Owner, hold: &Hold, why: &str) {
+        let name = crate::url::shown(&hold.id);
+        let message = format!("lock \"{name}\" was lost: {why} (etcd at {})", self.link.peer());
+        let error = Error::new(Kind::LockLost, message);
+        // Nobody listens any more once the runtime is gone.
+        let _ = self.context.events.send(Event::Lost { owner, error });
     }
 
     /// Leaves what is held shared, then ends the session with everything else.
-    pub(super) async fn end(&self) {
+    pub async fn end(&self) {
         let holds: Vec<(Owner, Hold)> = self.holds.borrow_mut().drain().collect();
         for (owner, hold) in holds {
             if let HoldKind::Shared { .. } = hold.kind {
@@ -212,9 +292,9 @@ impl Etcd {
         let session = self.session.borrow_mut().take().map(|session| session.lease);
         let unfinished = self.unfinished.take().map(|(lease, _)| lease);
         for lease in session.into_iter().chain(unfinished) {
-            let _ = revoke(&self.link, lease).await;
+            let _ = lease::revoke(&self.link, lease).await;
         }
         let _ = self.forget_demand().await;
-        self.turns.send_modify(|turn| *turn += 1);
+        self.sessions.send_modify(|number| *number += 1);
     }
 }

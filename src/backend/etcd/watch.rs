@@ -6,8 +6,8 @@
 //! because the connection was cut or the token expired, says so, and the caller reads again.
 
 use super::fault::{self, Fault};
-use super::link::Link;
-use etcd_client::{Client, EventType, WatchOptions, WatchResponse};
+use super::link::{Connection, Link};
+use etcd_client::{EventType, WatchOptions, WatchResponse};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -113,13 +113,13 @@ impl Hub {
                 Ok(Ok(Some(watcher))) => return Ok(watcher),
                 // A stream may have ended unnoticed since the last watch, but not a second time so soon.
                 Ok(Ok(None)) if !broke => broke = true,
-                Ok(Ok(None)) => return Err(Fault::Failed(fault::broken(&link.peer()))),
+                Ok(Ok(None)) => return Err(fault::unreachable(&link.peer(), "the stream of watches ended")),
                 Ok(Err(fault)) => return Err(fault),
                 Err(_) => {
                     let error = fault::silent(&link.peer(), link.limit());
                     link.drop_connection(epoch);
                     self.follow(link.epoch());
-                    return Err(Fault::Failed(error));
+                    return Err(error);
                 }
             }
         }
@@ -136,8 +136,8 @@ impl Hub {
         let commands = match open {
             Some(commands) => commands,
             None => {
-                let client = link.client_in_time().await?;
-                self.open(client, link.epoch())
+                let to = link.connection_in_time().await?;
+                self.open(to, link.epoch())
             }
         };
         let id = self.last_id.get() + 1;
@@ -166,7 +166,7 @@ impl Hub {
     }
 
     /// The stream over connection `epoch`. An older one ends here, and its watches break.
-    fn open(&self, client: Arc<Client>, epoch: u64) -> UnboundedSender<Command> {
+    fn open(&self, to: Arc<Connection>, epoch: u64) -> UnboundedSender<Command> {
         let mut current = self.stream.borrow_mut();
         if let Some(stream) = &*current
             && stream.epoch == epoch
@@ -179,7 +179,7 @@ impl Hub {
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(async move {
             tokio::select! {
-                () = serve(client, receiver) => {}
+                () = serve(to, receiver) => {}
                 _ = stopped => {}
             }
         });
@@ -205,7 +205,7 @@ impl Hub {
 }
 
 /// Runs one stream until it breaks or nobody can ask for a watch any more.
-async fn serve(client: Arc<Client>, mut commands: UnboundedReceiver<Command>) {
+async fn serve(to: Arc<Connection>, mut commands: UnboundedReceiver<Command>) {
     let mut watchers: HashMap<i64, UnboundedSender<Notice>> = HashMap::new();
     let first = loop {
         match commands.recv().await {
@@ -216,7 +216,7 @@ async fn serve(client: Arc<Client>, mut commands: UnboundedReceiver<Command>) {
     };
     let options = first.options();
     watchers.insert(first.id, first.notices);
-    let Ok(stream) = client.watch_client().watch(first.key, Some(options)).await else {
+    let Ok(stream) = to.client.watch_client().watch(first.key, Some(options)).await else {
         return;
     };
     let (mut requests, mut responses) = stream.split();

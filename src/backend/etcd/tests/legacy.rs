@@ -5,7 +5,7 @@ use etcd_client::TxnOp;
 
 const MAIN: &str = "IPC-Mutex-RPM-x-lock";
 const GAP: &str = "IPC-Mutex-RPM-x-gap";
-const BREATH: &str = "IPC-Mutex-RPM-x-breath";
+const DEMAND: &str = "IPC-Mutex-RPM-x-demand";
 /// How long `x` is kept free by [`put_gap`]: the longest time that a gap may last.
 const GAP_TIME: Duration = Duration::from_secs(3);
 
@@ -202,11 +202,11 @@ fn what_is_known_of_the_demand_outlives_the_process_that_saw_it_first_and_goes_w
         a.backend.release(held).await.unwrap();
         waiter.await.unwrap();
         a.backend.close().await;
-        assert!(key_exists(&mut raw, BREATH).await);
+        assert!(key_exists(&mut raw, DEMAND).await);
         b.backend.release(waits).await.unwrap();
-        assert!(key_exists(&mut raw, BREATH).await);
+        assert!(key_exists(&mut raw, DEMAND).await);
         if closed_in_time([b]).await {
-            assert!(!key_exists(&mut raw, BREATH).await);
+            assert!(!key_exists(&mut raw, DEMAND).await);
             until_leases(&mut raw, 0).await;
         }
     });

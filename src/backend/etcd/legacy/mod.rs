@@ -6,9 +6,11 @@
 //! and puts the gap's key: none of ours takes the main key until it has seen that key stand for its time. The moments in
 //! which a busy lock is free by accident are too short to count.
 //!
-//! When room was last made, or since when others wait, stands on the server too: the breath's key has a lease of its own,
+//! When room was last made, or since when others wait, stands on the server too: the demand key has a lease of its own,
 //! which nobody renews in between, so its age tells the time by the server's clock to every process, also to those that
-//! come for one turn only. See [`super::room`].
+//! come for one turn only. See [`room`].
+
+pub mod room;
 
 use crate::clock;
 use crate::core::time::Moment;
@@ -17,11 +19,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long the key is left alone: longer than 1.1.2 pauses between two tries,
-const BREATH: Duration = Duration::from_millis(600);
+const USUAL: Duration = Duration::from_millis(600);
 /// and longer where the server answers slowly: 1.1.2 has three exchanges from one try to the next.
 const EXCHANGES: u32 = 4;
 /// But no longer than this.
-const LONGEST_BREATH: Duration = Duration::from_secs(3);
+const LONGEST: Duration = Duration::from_secs(3);
 /// How long the demand may last when no 1.1.2 process was seen on this lock.
 pub const ALONE: Duration = Duration::from_secs(15);
 /// And when one was.
@@ -35,16 +37,16 @@ const MANY: usize = 1000;
 
 /// For how long to make room when the server takes `exchange` for an answer.
 pub fn length(exchange: Duration) -> Duration {
-    (BREATH + exchange * EXCHANGES).min(LONGEST_BREATH)
+    (USUAL + exchange * EXCHANGES).min(LONGEST)
 }
 
 /// The length that stands in a gap's key; what cannot be read counts as the usual one.
 pub fn written_length(value: &[u8]) -> Duration {
     let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-    number.map_or(BREATH, Duration::from_millis).min(LONGEST_BREATH)
+    number.map_or(USUAL, Duration::from_millis).min(LONGEST)
 }
 
-/// The breath's key as this process knows it.
+/// The demand key as this process knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     pub revision: i64,
@@ -63,7 +65,7 @@ pub enum Due {
 
 /// What this process has seen of the locks that others want too.
 #[derive(Default)]
-pub struct Lore(RefCell<HashMap<String, Seen>>);
+pub struct Demand(RefCell<HashMap<String, Seen>>);
 
 struct Seen {
     last_use: Moment,
@@ -78,7 +80,7 @@ struct Seen {
     freed: Option<Moment>,
 }
 
-impl Lore {
+impl Demand {
     /// A 1.1.2 process holds the lock.
     pub fn saw_legacy(&self, id: &str) {
         self.with(id, |seen, now| {
@@ -200,51 +202,51 @@ mod tests {
         for exchange in [1, 10, 100, 500].map(Duration::from_millis) {
             assert!(length(exchange) > pause + exchange * 3);
         }
-        assert_eq!(length(Duration::from_secs(60)), LONGEST_BREATH);
-        assert_eq!(written_length(b"999999999"), LONGEST_BREATH);
+        assert_eq!(length(Duration::from_secs(60)), LONGEST);
+        assert_eq!(written_length(b"999999999"), LONGEST);
         assert_eq!(written_length(b"750"), Duration::from_millis(750));
-        assert_eq!(written_length(b"?"), BREATH);
+        assert_eq!(written_length(b"?"), USUAL);
     }
 
     #[test]
     fn a_lock_that_was_long_in_demand_is_due_and_one_that_is_not_known_must_be_asked_for() {
-        let lore = Lore::default();
-        assert_eq!(lore.is_due("x"), Due::Unknown);
-        lore.saw_demand("x");
-        assert_eq!(lore.is_due("x"), Due::Unknown);
+        let demand = Demand::default();
+        assert_eq!(demand.is_due("x"), Due::Unknown);
+        demand.saw_demand("x");
+        assert_eq!(demand.is_due("x"), Due::Unknown);
         let now = clock::now();
         let since = |began| Mark { revision: 7, began };
-        lore.remember("x", since(now));
-        assert_eq!(lore.is_due("x"), Due::No);
-        lore.remember("x", since(now - ALONE));
-        assert_eq!(lore.is_due("x"), Due::Yes);
-        lore.remember("x", since(now - MIXED));
-        assert_eq!(lore.is_due("x"), Due::No);
-        lore.saw_legacy("x");
-        assert_eq!(lore.is_due("x"), Due::Yes);
+        demand.remember("x", since(now));
+        assert_eq!(demand.is_due("x"), Due::No);
+        demand.remember("x", since(now - ALONE));
+        assert_eq!(demand.is_due("x"), Due::Yes);
+        demand.remember("x", since(now - MIXED));
+        assert_eq!(demand.is_due("x"), Due::No);
+        demand.saw_legacy("x");
+        assert_eq!(demand.is_due("x"), Due::Yes);
     }
 
     #[test]
     fn a_process_alone_makes_room_if_it_saw_1_1_2_and_leaves_the_lock_free_for_too_short() {
-        let lore = Lore::default();
+        let demand = Demand::default();
         let backdate = |free| {
-            let mut all = lore.0.borrow_mut();
+            let mut all = demand.0.borrow_mut();
             let seen = all.get_mut("x").unwrap();
             // And a little more: two looks at the clock may show the same.
             seen.room = seen.room - ALONE - Duration::from_millis(1);
             seen.free = free;
         };
-        lore.saw_demand("x");
+        demand.saw_demand("x");
         backdate(Duration::ZERO);
-        assert!(!lore.is_due_alone("x"), "never saw 1.1.2");
-        lore.saw_legacy("x");
-        assert!(!lore.is_due_alone("x"), "1.1.2 was in just now");
+        assert!(!demand.is_due_alone("x"), "never saw 1.1.2");
+        demand.saw_legacy("x");
+        assert!(!demand.is_due_alone("x"), "1.1.2 was in just now");
         backdate(Duration::ZERO);
-        assert!(lore.is_due_alone("x"));
+        assert!(demand.is_due_alone("x"));
         backdate(ENOUGH);
-        assert!(!lore.is_due_alone("x"), "it was free for long enough");
+        assert!(!demand.is_due_alone("x"), "it was free for long enough");
         backdate(Duration::ZERO);
-        lore.made_room("x");
-        assert!(!lore.is_due_alone("x"), "room was made just now");
+        demand.made_room("x");
+        assert!(!demand.is_due_alone("x"), "room was made just now");
     }
 }

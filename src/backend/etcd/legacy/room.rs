@@ -1,28 +1,29 @@
-//! Making room for 1.1.2 processes on the server, and standing back while it is made. Why and when: [`super::breather`].
+//! Making room for 1.1.2 processes on the server, and standing back while it is made. Why and when: [`super`].
 //!
 //! | key | lease | who writes it |
 //! |---|---|---|
-//! | breath | one of its own, a minute long | the first release that finds somebody waiting; anew whenever room is made |
-//! | gap | the breath's, or the process's that is alone | a release that makes room; whoever takes the lock after it deletes it |
+//! | demand | one of its own, a minute long | the first release that finds somebody waiting; anew whenever room is made |
+//! | gap | the demand key's, or the process's that is alone | a release that makes room; whoever takes the lock after it deletes it |
 //!
 //! A gap binds those who wait and those who come to wait, of all processes, whoever among them is the first. It ends for
 //! each of them when it has seen it for the time that stands in it, so no clocks are compared. A `tryAcquire` that finds
 //! nobody waiting takes the lock all the same: it is not there a moment later to be let in.
 
-use super::breather::{self, ALONE, Due, Mark};
-use super::fault::Fault;
-use super::guard::Heir;
-use super::keys::{Keys, absent, lease_of};
-use super::session;
-use super::{Etcd, note, pair, pairs, revision};
+use super::{ALONE, Due, Mark, length, written_length};
+use crate::backend::etcd::bundle::{pair, pairs, revision};
+use crate::backend::etcd::fault::Fault;
+use crate::backend::etcd::keys::{Keys, absent, info_of, lease_of};
+use crate::backend::etcd::lease::{self, Successor};
+use crate::backend::etcd::link::Connection;
+use crate::backend::etcd::store::Etcd;
 use crate::clock;
 use crate::core::time::Moment;
-use etcd_client::{Client, Compare, CompareOp, KeyValue, LeaseTimeToLiveResponse, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, KeyValue, LeaseTimeToLiveResponse, Txn, TxnOp};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long the breath's lease lives after demand was seen or room was made: releases that find others waiting less often
+/// How long the demand key's lease lives after demand was seen or room was made: releases that find others waiting less often
 /// than this look at how long the first one has waited.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// How much later than its end a gap is deleted that nobody ended.
@@ -41,43 +42,41 @@ pub struct Room {
 }
 
 impl Etcd {
-    /// What a release has to add in order to make room, if it is time. `breath` is the breath's key as it is, `first` the
+    /// What a release has to add in order to make room, if it is time. `demand` is the demand key as it is, `first` the
     /// first waiter, and the server took `exchange` for its last answer.
-    pub(super) async fn make_room(
+    pub async fn make_room(
         &self,
         id: &str,
         keys: &Keys,
-        breath: Option<&KeyValue>,
-        first: &Heir,
+        mark: Option<&KeyValue>,
+        first: &Successor,
         exchange: Duration,
     ) -> Option<Room> {
-        self.lore.saw_demand(id);
-        match breath {
-            Some(breath) => self.know(id, breath).await,
+        self.demand.saw_demand(id);
+        match mark {
+            Some(mark) => self.know(id, mark).await,
             // Releases are rare here. Wall clocks differ, and nothing depends on them but how often room is made.
             None if !has_waited(first, ALONE) => return None,
             None => {}
         }
-        if breath.is_some() && self.lore.is_due(id) != Due::Yes {
+        if mark.is_some() && self.demand.is_due(id) != Due::Yes {
             return None;
         }
         let began = clock::now();
         // Failures are of no interest: the next release tries again.
-        let kept = match breath {
-            Some(breath) => session::keep_alive(&self.link, breath.lease())
-                .await
-                .map(|_| breath.lease()),
+        let kept = match mark {
+            Some(mark) => lease::keep_alive(&self.link, mark.lease()).await.map(|_| mark.lease()),
             None => Err(Fault::LeaseGone),
         };
         let (lease, is_new) = match kept {
             Ok(lease) => (lease, false),
-            Err(_) => (session::grant(&self.link, REMEMBERED).await.ok()?.0, true),
+            Err(_) => (lease::grant(&self.link, REMEMBERED).await.ok()?.0, true),
         };
-        let length = breather::length(exchange);
+        let length = length(exchange);
         Some(Room {
             operations: vec![
                 TxnOp::put(&*keys.gap, length.as_millis().to_string(), Some(lease_of(lease))),
-                TxnOp::put(&*keys.breath, "", Some(lease_of(lease))),
+                TxnOp::put(&*keys.demand, "", Some(lease_of(lease))),
             ],
             lease,
             is_new,
@@ -87,70 +86,70 @@ impl Etcd {
     }
 
     /// The transaction with `room` in it was made, at `revision`.
-    pub(super) fn made_room(&self, id: &str, room: &Room, revision: i64) {
+    pub fn made_room(&self, id: &str, room: &Room, revision: i64) {
         let began = room.began;
-        self.lore.remember(id, Mark { revision, began });
+        self.demand.remember(id, Mark { revision, began });
         self.end_gap(Keys::new(id), revision, room.length);
     }
 
     /// The transaction with `room` in it was not made.
-    pub(super) async fn made_no_room(&self, room: &Room) {
+    pub fn made_no_room(&self, room: &Room) {
         if room.is_new {
-            self.revoke_soon(room.lease).await;
+            self.revoke_soon(room.lease);
         }
     }
 
     /// Writes down that others wait from now on, if that does not stand there yet.
-    pub(super) async fn mark_demand(&self, id: &str, keys: &Keys) {
-        let Ok((lease, began)) = session::grant(&self.link, REMEMBERED).await else {
+    pub async fn mark_demand(&self, id: &str, keys: &Keys) {
+        let Ok((lease, began)) = lease::grant(&self.link, REMEMBERED).await else {
             return;
         };
         let txn =
             Txn::new()
-                .when([absent(&*keys.breath)])
-                .and_then([TxnOp::put(&*keys.breath, "", Some(lease_of(lease)))]);
+                .when([absent(&*keys.demand)])
+                .and_then([TxnOp::put(&*keys.demand, "", Some(lease_of(lease)))]);
         match self.counted(txn).await {
             Ok((response, _)) if response.succeeded() => {
                 let revision = revision(&response);
-                self.lore.remember(id, Mark { revision, began });
+                self.demand.remember(id, Mark { revision, began });
             }
             // An earlier message of the same exchange may have written it after all.
             Ok((_, true)) | Err(_) => {}
-            Ok((_, false)) => self.revoke_soon(lease).await,
+            Ok((_, false)) => self.revoke_soon(lease),
         }
     }
 
-    /// Finds out since when the breath's key counts, if it is not known.
-    async fn know(&self, id: &str, breath: &KeyValue) {
-        let revision = breath.mod_revision();
-        if self.lore.mark(id).is_some_and(|mark| mark.revision == revision) {
+    /// Finds out since when the demand key counts, if it is not known.
+    async fn know(&self, id: &str, mark: &KeyValue) {
+        let revision = mark.mod_revision();
+        if self.demand.mark(id).is_some_and(|mark| mark.revision == revision) {
             return;
         }
-        let lease = breath.lease();
+        let lease = mark.lease();
         let now = clock::now();
         let answer = self
             .link
-            .call(async |client: Arc<Client>| client.lease_client().time_to_live(lease, None).await)
+            .call(async |to: Arc<Connection>| to.client.lease_client().time_to_live(lease, None).await)
             .await;
         if let Ok(answer) = answer {
             let began = now - age(&answer);
-            self.lore.remember(id, Mark { revision, began });
+            self.demand.remember(id, Mark { revision, began });
         }
     }
 
     /// What a process adds to a release that nobody waits for, if it has to make room all the same.
-    pub(super) fn make_room_alone(&self, id: &str, keys: &Keys) -> Option<(TxnOp, Duration)> {
-        if !self.lore.is_due_alone(id) {
+    pub fn make_room_alone(&self, id: &str, keys: &Keys) -> Option<(TxnOp, Duration)> {
+        if !self.demand.is_due_alone(id) {
             return None;
         }
         let lease = self.current()?.lease;
-        let length = breather::length(Duration::ZERO);
+        let length = length(Duration::ZERO);
         let gap = TxnOp::put(&*keys.gap, length.as_millis().to_string(), Some(lease_of(lease)));
         Some((gap, length))
     }
 
     /// Deletes, later, a gap of this revision: those who waited for its end may be gone.
-    pub(super) fn end_gap(&self, keys: Keys, revision: i64, length: Duration) {
+    pub fn end_gap(&self, keys: Keys, revision: i64, length: Duration) {
         let me = self.me.clone();
         tokio::task::spawn_local(async move {
             sleep(length + AFTERWARDS).await;
@@ -165,8 +164,8 @@ impl Etcd {
     }
 
     /// Deletes what stands there of the demand for locks that nobody wants any more.
-    pub(super) async fn forget_demand(&self) -> Result<(), Fault> {
-        for ids in self.lore.ids().chunks(LOCKS_PER_READ) {
+    pub async fn forget_demand(&self) -> Result<(), Fault> {
+        for ids in self.demand.ids().chunks(LOCKS_PER_READ) {
             let all: Vec<Keys> = ids.iter().map(|id| Keys::new(id)).collect();
             let reads: Vec<TxnOp> = all
                 .iter()
@@ -174,7 +173,7 @@ impl Etcd {
                     [
                         TxnOp::get(&*keys.main, None),
                         keys.first_waiters(1),
-                        TxnOp::get(&*keys.breath, None),
+                        TxnOp::get(&*keys.demand, None),
                     ]
                 })
                 .collect();
@@ -182,10 +181,10 @@ impl Etcd {
             let answers = response.op_responses();
             for at in (0..answers.len()).step_by(3) {
                 let is_wanted = !pairs(&answers, at).is_empty() || !pairs(&answers, at + 1).is_empty();
-                if let (false, Some(breath)) = (is_wanted, pair(&answers, at + 2)) {
-                    let lease = breath.lease();
+                if let (false, Some(mark)) = (is_wanted, pair(&answers, at + 2)) {
+                    let lease = mark.lease();
                     // Somebody else may clear it away as well.
-                    session::revoke(&self.link, lease).await?;
+                    lease::revoke(&self.link, lease).await?;
                 }
             }
         }
@@ -199,8 +198,8 @@ fn age(answer: &LeaseTimeToLiveResponse) -> Duration {
     Duration::from_secs(u64::try_from(used).unwrap_or(0))
 }
 
-fn has_waited(waiter: &Heir, limit: Duration) -> bool {
-    let since = note::info(&waiter.value, None).since;
+fn has_waited(waiter: &Successor, limit: Duration) -> bool {
+    let since = info_of(&waiter.value, None).since;
     let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     since.is_some_and(|since| clock::wall_ms().saturating_sub(since) >= limit)
 }
@@ -220,7 +219,7 @@ impl StandBack {
         let revision = gap.mod_revision();
         let until = match self.0 {
             Some((known, until)) if known == revision => until,
-            _ => now + breather::written_length(gap.value()),
+            _ => now + written_length(gap.value()),
         };
         self.0 = Some((revision, until));
         Some(until.saturating_duration_since(now))

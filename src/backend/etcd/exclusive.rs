@@ -1,19 +1,155 @@
-//! The way of an exclusive ask from its place in the queue to the main key.
+//! The way of an exclusive ask to the main key: at once, or by a place in the queue.
 
-use super::Etcd;
+use super::bundle::{Answer, pair, pairs, revision};
 use super::fault::Fault;
-use super::keys::{Keys, lease_of};
-use super::room::StandBack;
-use super::session::Session;
-use super::wait::{SAFETY_NET, SECOND_LOOK, View, Woken, is_legacy, pause};
+use super::hold::Contention;
+use super::keys::{Keys, absent, is_legacy, lease_of, value_of};
+use super::lease::{HoldKind, Session};
+use super::legacy::room::StandBack;
+use super::store::Etcd;
+use super::view::{SAFETY_NET, SECOND_LOOK, View, Woken, pause};
 use super::watch::{Change, Watcher};
-use super::{pair, revision};
-use crate::backend::Ask;
-use etcd_client::{GetOptions, KeyValue, Txn, TxnOp};
+use crate::backend::{Ask, Attempt, Refusal, Taken};
+use etcd_client::{Compare, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Between two looks at readers that are about to be gone.
 const SOON: Duration = Duration::from_millis(200);
+
+/// What the first transaction found or did.
+enum Entered {
+    /// The main key is ours, since this revision.
+    Granted(i64),
+    Busy,
+    /// Our place is in the queue.
+    Queued(Box<View>),
+}
+
+impl Etcd {
+    pub async fn acquire_exclusive(&self, ask: &Rc<Ask>) -> Result<Taken, Refusal> {
+        let keys = Keys::new(&ask.id);
+        let value = value_of(ask, &self.context.identity);
+        loop {
+            let session = self.session(&keys).await?;
+            let mut contention = Contention::None;
+            let granted = match self.enter(ask, &keys, &value, &session).await {
+                Ok(Entered::Granted(revision)) => Ok(Some(revision)),
+                Ok(Entered::Busy) => return Err(Refusal::Busy),
+                Ok(Entered::Queued(view)) => {
+                    contention = Contention::Likely;
+                    let waiter = Waiter {
+                        etcd: self,
+                        ask,
+                        keys: &keys,
+                        value: &value,
+                        session: &session,
+                        evictions: self.sessions.subscribe(),
+                        back: StandBack::default(),
+                    };
+                    waiter.run(*view).await
+                }
+                Err(fault) => Err(fault),
+            };
+            match granted {
+                Ok(Some(revision)) => {
+                    // Not with a lease that is nearly over: a wait may have outlived the right to prove its renewals.
+                    if self.session(&keys).await?.lease == session.lease {
+                        let leased_at = session.renewed.get();
+                        let kind = HoldKind::Exclusive;
+                        return Ok(self.granted(ask, session.lease, kind, revision, leased_at, contention));
+                    }
+                }
+                // The place went with the session: begin anew, behind the others.
+                Ok(None) => {}
+                Err(fault) => self.recover(fault, &session, &keys).await?,
+            }
+        }
+    }
+
+    /// Every node writes whole transactions down, so where nobody else was seen lately, the first one comes without the way into
+    /// the queue.
+    async fn enter(&self, ask: &Ask, keys: &Keys, value: &[u8], session: &Session) -> Result<Entered, Fault> {
+        if ask.attempt == Attempt::Wait && self.demand.is_in_demand(&ask.id) {
+            return self.enter_or_queue(ask, keys, value, session.lease).await;
+        }
+        let put_main = TxnOp::put(&*keys.main, value, Some(lease_of(session.lease)));
+        let txn = Txn::new()
+            .when(unless_anybody(ask, keys))
+            .and_then([put_main])
+            .or_else([TxnOp::get(&*keys.main, None)]);
+        let sending = self.bundled(&ask.id, txn);
+        let Answer { revision, response } = self.first_message(&ask.owner, session.lease, sending).await?;
+        match (granted(revision, &response, value), ask.attempt) {
+            (Some(revision), _) => Ok(Entered::Granted(revision)),
+            (None, Attempt::Try) => Ok(Entered::Busy),
+            (None, Attempt::Wait) => self.enter_or_queue(ask, keys, value, session.lease).await,
+        }
+    }
+
+    async fn enter_or_queue(&self, ask: &Ask, keys: &Keys, value: &[u8], lease: i64) -> Result<Entered, Fault> {
+        let owner = &ask.owner;
+        let place = keys.place(owner);
+        let queue = Txn::new()
+            .when([absent(&*place), keys.not_withdrawn(owner)])
+            .and_then([TxnOp::put(&*place, value, Some(lease_of(lease)))]);
+        // After a lost reply the main key may be ours already.
+        let queue_unless_granted = Txn::new().when([keys.main_is(value)]).or_else([TxnOp::txn(queue)]);
+        let txn = Txn::new()
+            .when(unless_anybody(ask, keys))
+            .and_then([TxnOp::put(&*keys.main, value, Some(lease_of(lease)))])
+            .or_else([
+                TxnOp::get(&*keys.main, None),
+                TxnOp::get(&*place, None),
+                keys.last_waiters(2, None),
+                TxnOp::txn(queue_unless_granted),
+                TxnOp::get(&*place, None),
+            ]);
+        let response = self.first_message(owner, lease, self.counted(txn)).await?;
+        if let Some(revision) = granted(revision(&response), &response, value) {
+            return Ok(Entered::Granted(revision));
+        }
+        let answers = response.op_responses();
+        let had_place = pair(&answers, 1).is_some();
+        if had_place {
+            // The queue may have grown behind us since.
+            return Ok(Entered::Queued(Box::new(self.view(keys, owner, None).await?)));
+        }
+        Ok(Entered::Queued(Box::new(View {
+            revision: revision(&response),
+            main: pair(&answers, 0).cloned(),
+            place: pair(&answers, 4).cloned(),
+            reader: None,
+            last: pairs(&answers, 2).first().cloned(),
+            gap: None,
+            header: None,
+        })))
+    }
+}
+
+/// The conditions under which an ask comes in at once.
+fn unless_anybody(ask: &Ask, keys: &Keys) -> Vec<Compare> {
+    let mut conditions = vec![
+        keys.is_free(),
+        keys.nobody_waits(),
+        keys.nobody_reads(),
+        keys.not_withdrawn(&ask.owner),
+    ];
+    if ask.attempt == Attempt::Wait {
+        conditions.push(keys.no_gap_but(0));
+    }
+    conditions
+}
+
+/// Since when the main key is ours, be it through this transaction, which read it otherwise, or one before it.
+fn granted(revision: i64, response: &TxnResponse, value: &[u8]) -> Option<i64> {
+    if response.succeeded() {
+        return Some(revision);
+    }
+    let answers = response.op_responses();
+    let main = pair(&answers, 0)?;
+    (main.value() == value).then(|| main.mod_revision())
+}
 
 /// An ask in the queue.
 pub struct Waiter<'a> {
@@ -51,11 +187,7 @@ impl Waiter<'_> {
             let Some(place) = &latest.place else {
                 return Ok(None);
             };
-            if self
-                .etcd
-                .current()
-                .is_none_or(|current| current.lease != self.session.lease)
-            {
+            if !self.etcd.is_current(self.session) {
                 return Ok(None);
             }
             let since = place.create_revision();
@@ -109,7 +241,7 @@ impl Waiter<'_> {
                             return Ok(Step::Granted(revision));
                         }
                         if is_legacy(&now) {
-                            self.etcd.lore.saw_legacy(&self.ask.id);
+                            self.etcd.demand.saw_legacy(&self.ask.id);
                         }
                     }
                 }

@@ -1,11 +1,12 @@
 //! Looking at a lock, and waiting for the one key whose change matters.
 
+use super::bundle::{pair, pairs, revision};
 use super::fault::Fault;
-use super::keys::Keys;
+use super::keys::{Keys, SHARED, info_of, is_legacy};
+use super::store::Etcd;
 use super::watch::{Change, Watcher};
-use super::{Etcd, note, pair, revision};
-use crate::backend::{Ask, Owner};
-use etcd_client::{KeyValue, Txn, TxnOp};
+use crate::backend::{Ask, Info, Owner, Snapshot};
+use etcd_client::{KeyValue, ResponseHeader, Txn, TxnOp};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -29,6 +30,8 @@ pub struct View {
     pub last: Option<KeyValue>,
     /// The key that says that room is being made for 1.1.2.
     pub gap: Option<KeyValue>,
+    /// For what is proven by it.
+    pub header: Option<ResponseHeader>,
 }
 
 /// What ended a pause.
@@ -42,7 +45,7 @@ pub enum Woken {
 
 impl Etcd {
     /// Reads everything that decides about `owner`'s next step.
-    pub(super) async fn view(&self, keys: &Keys, owner: &Owner, place: Option<i64>) -> Result<View, Fault> {
+    pub async fn view(&self, keys: &Keys, owner: &Owner, place: Option<i64>) -> Result<View, Fault> {
         let mut place = place;
         loop {
             let txn = Txn::new().and_then([
@@ -67,13 +70,33 @@ impl Etcd {
                 reader: pair(&answers, 2).cloned(),
                 last: pair(&answers, 3).cloned(),
                 gap: pair(&answers, 4).cloned(),
+                header: response.header().cloned(),
             });
         }
     }
 
+    /// Who holds and who waits, by one read of all keys of the lock. A holder or waiter that is 1.1.2 shows as an exclusive holder
+    /// of whom nothing is known, or not at all.
+    pub async fn snapshot(&self, id: &str) -> Result<Snapshot, Fault> {
+        let keys = Keys::new(id);
+        let txn = Txn::new().and_then([TxnOp::get(&*keys.main, None), keys.all_readers(), keys.all_waiters()]);
+        let response = self.read(txn).await?;
+        let answers = response.op_responses();
+        let held = match pair(&answers, 0) {
+            None => Vec::new(),
+            Some(main) if main.value() == SHARED => pairs(&answers, 1).iter().map(reader).collect(),
+            Some(main) => vec![info_of(main.value(), Some(main.mod_revision().unsigned_abs()))],
+        };
+        let pending = pairs(&answers, 2)
+            .iter()
+            .map(|waiter| info_of(waiter.value(), None))
+            .collect();
+        Ok(Snapshot { held, pending })
+    }
+
     /// Watches the key that `target` finds in `view`, from no later than a view on; gives the latest view. No watcher if there
     /// is nothing (any more) to wait for.
-    pub(super) async fn watch_after(
+    pub async fn watch_after(
         &self,
         keys: &Keys,
         owner: &Owner,
@@ -94,17 +117,17 @@ impl Etcd {
     }
 
     /// Remembers what the main key tells about the others.
-    pub(super) fn learn(&self, ask: &Ask, main: &KeyValue) {
+    pub fn learn(&self, ask: &Ask, main: &KeyValue) {
         if is_legacy(main.value()) {
-            self.lore.saw_legacy(&ask.id);
+            self.demand.saw_legacy(&ask.id);
         } else {
-            self.lore.saw_demand(&ask.id);
+            self.demand.saw_demand(&ask.id);
         }
     }
 }
 
-pub fn is_legacy(value: &[u8]) -> bool {
-    value != note::SHARED && note::mode(value).is_none()
+fn reader(pair: &KeyValue) -> Info {
+    info_of(pair.value(), Some(pair.create_revision().unsigned_abs()))
 }
 
 /// Waits for the next change, at most `limit`.
