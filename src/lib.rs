@@ -11,6 +11,7 @@ pub mod backend;
 mod binding;
 pub mod clock;
 pub mod core;
+pub mod credentials;
 pub mod error;
 pub mod local;
 pub mod options;

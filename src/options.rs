@@ -1,6 +1,6 @@
 //! The options of a remote mutex, validated, and their defaults.
 
-use crate::secret::Secret;
+pub use crate::credentials::{Credentials, Given, Provider};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -130,11 +130,4 @@ impl Span {
             self.max.as_secs_f64()
         )
     }
-}
-
-/// User and password, percent-decoded.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Credentials {
-    pub user: Option<String>,
-    pub password: Option<Secret>,
 }

@@ -16,6 +16,8 @@ pub enum Event {
     Lost(u32, Error),
     Reconnected(u32),
     Disconnected(u32),
+    /// Function, question: which credentials a new connection is to use.
+    Credentials(u32, u32),
     /// A waiter of the lock table, by cookie and ticket, was let in by another thread.
     Local(u32, u64),
     /// A waiter of the cluster's table, by owner, cookie and ticket, was let in by another thread.
@@ -61,6 +63,11 @@ impl Event {
             Event::Lost(number, error) => failure(5, *number, error),
             Event::Reconnected(number) => plain(6, *number),
             Event::Disconnected(number) => plain(10, *number),
+            Event::Credentials(number, question) => {
+                let mut arguments = plain(11, *number);
+                arguments[2] = js.number(f64::from(*question));
+                arguments
+            }
             Event::Local(number, ticket) => {
                 let mut arguments = plain(7, *number);
                 // Tickets are numbers from 1 to 2^53.

@@ -12,6 +12,7 @@ mod lane;
 mod lending;
 mod local;
 mod parse;
+mod questions;
 mod raw;
 mod remote;
 mod thread;

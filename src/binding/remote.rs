@@ -2,12 +2,14 @@
 
 use super::environment::{self, find, runtime};
 use super::event::Event;
+use super::questions;
 use super::raw::{Function, Js, Value, entry};
 use crate::clock;
 use crate::core::mode::Mode;
 use crate::error::{Error, Kind};
 use crate::runtime::express::{Departure, Express, Way};
 use crate::runtime::{Attempt, Call, Command, MutexId};
+use crate::secret::Secret;
 use crate::url::{self, Target};
 use std::ptr;
 
@@ -17,6 +19,7 @@ const NO_LINE: i32 = 1;
 
 pub const FUNCTIONS: &[Function] = &[
     ("remoteOpen", open),
+    ("remoteCredentials", credentials),
     ("remoteRequest", request),
     ("remoteCancel", cancel),
     ("remoteRelease", release),
@@ -44,8 +47,9 @@ fn express(js: Js, call: impl FnOnce(&Express) -> Way) -> Value {
 }
 
 entry! {
-    /// `remoteOpen(env, call, url, label)`: the mutex's number; `call` hears when it is open.
-    open(4) |js, args| {
+    /// `remoteOpen(env, call, url, label, provider)`: the mutex's number; `call` hears when it is open. `provider`, if it is not 0, hears
+    /// questions for credentials.
+    open(5) |js, args| {
         let call = call(js, args[0], args[1]);
         let text = js.string(args[2]).unwrap_or_default();
         let fail = |error: Error| {
@@ -54,11 +58,12 @@ entry! {
             }
             js.int(0)
         };
-        let remote = match url::parse(&text).map(|parsed| parsed.target) {
+        let mut remote = match url::parse(&text).map(|parsed| parsed.target) {
             Ok(Target::Remote(remote)) => Box::new(remote),
             Ok(_) => return fail(Error::new(Kind::InvalidUrl, "not the URL of a lock on a server")),
             Err(error) => return fail(error),
         };
+        remote.server.credentials.provider = questions::provider(call.env, js.u32(args[4]));
         let Some(runtime) = runtime() else {
             return fail(Error::new(Kind::Connect, "the operating system refuses a thread for remote locks"));
         };
@@ -66,6 +71,18 @@ entry! {
         let thread = find(call.env).map_or(0, |environment| environment.thread);
         runtime.send(Command::Open { mutex, call, remote, label: js.string(args[3]), thread });
         js.number(f64::from(mutex.0))
+    }
+}
+
+entry! {
+    /// `remoteCredentials(question, user, password, failure)`: the answer to a question; `failure` is text if there is none.
+    credentials(4) |js, args| {
+        let given = match js.string(args[3]) {
+            Some(failure) => Err(failure),
+            None => Ok((js.string(args[1]), js.string(args[2]).map(Secret::new))),
+        };
+        questions::answer(js.u32(args[0]), given);
+        ptr::null_mut()
     }
 }
 

@@ -31,6 +31,7 @@ fn credentials(scheme: Scheme, userinfo: &str) -> Result<Credentials> {
     Ok(Credentials {
         user: user.filter(|user| !user.is_empty()),
         password: (!password.is_empty()).then(|| Secret::new(password)),
+        provider: None,
     })
 }
 
