@@ -191,7 +191,7 @@ test("a wait is withdrawn although the network is dead, and the server has no tr
     await waitFor(async () => await waits.tryLock() === null, { what: "the network to be back" })
     await waiters(server, 0)
     await lock.release()
-    await waits.lock() // and gives it back by close(), for its ttl may be over by now
+    await (await waits.lock()).release()
     await holder.close()
     await waits.close()
     await noLeftovers(server)
@@ -216,6 +216,26 @@ test("a holder that was stopped beyond its lease learns of the loss before it ca
     assert.equal((await rejection(holder.tell("release"))).code, "ERR_LOCK_LOST")
     await lock.release()
 })
+
+for (const shared of [ false, true ])
+    test(`a ${shared ? "shared" : "exclusive"} lock that was waited for longer than its ttl is held for longer than its ttl`, async (t) => {
+        const server = await postgres(t, { password: true })
+        const id = freshId()
+        const [ holder, standBy ] = [ await opened(t, server.url(id)), await opened(t, server.url(id, { ttl: LEASE })) ]
+        const held = await holder.lock()
+        const next = watch(standBy.lock({ shared }))
+        await waiters(server, 1)
+        await sleep((LEASE + 1) * 1000) // the time itself is what is tested
+        assert.equal(next.settled, false)
+        await held.release()
+        const lock = await next.promise
+        await sleep((LEASE + 1) * 1000)
+        assert.equal(lock.signal.aborted, false)
+        await lock.release()
+        await holder.close()
+        await standBy.close()
+        await noLeftovers(server)
+    })
 
 test("JavaScript that blocks for three times the ttl keeps its lock", async (t) => {
     const server = await postgres(t, { password: true })

@@ -44,7 +44,7 @@ use self::main_session::{MainSession, Trunk};
 use self::request::{Phase, Place, Request};
 use self::session::Session;
 use self::side::Side;
-use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Stage, Taken, Task, prove_others};
+use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Stage, Taken, Task};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::error::{Error, Kind, Result};
@@ -312,28 +312,33 @@ impl Backend for Pgsql {
 
     fn renew(&self, asks: Vec<Rc<Ask>>) -> Task<'_, Result<Vec<Owner>>> {
         Box::pin(async move {
-            let sent = clock::now();
-            let held = asks.iter().filter(|ask| ask.stage.get() == Stage::Held).cloned();
-            let held: Vec<_> = held.collect();
+            let holds: Vec<(Rc<Ask>, Rc<Session>)> = asks
+                .iter()
+                .filter_map(|ask| {
+                    let request = self.find(&ask.owner)?;
+                    let session = request.hold.borrow().as_ref()?.session.clone();
+                    session.is_open().then(|| (ask.clone(), session))
+                })
+                .collect();
             let mut sessions: Vec<Rc<Session>> = self.main.current().into_iter().map(|trunk| trunk.session).collect();
-            for ask in &asks {
-                let Some(request) = self.find(&ask.owner) else { continue };
-                if let Some(hold) = request.hold.borrow().as_ref()
-                    && !sessions.iter().any(|session| Rc::ptr_eq(session, &hold.session))
-                {
-                    sessions.push(hold.session.clone());
+            for (_, session) in &holds {
+                if !sessions.iter().any(|other| Rc::ptr_eq(session, other)) {
+                    sessions.push(session.clone());
                 }
             }
-            sessions.retain(|session| session.is_open());
-            heartbeat::beat(sessions, self.login.terms.renew_every).await?;
+            heartbeat::beat(&sessions, self.login.terms.renew_every).await;
+            // Each hold lives as long as its own session, whatever is heard of the others.
+            for (ask, session) in &holds {
+                if session.is_open() {
+                    ask.prove(session.heard.get());
+                }
+            }
             let gone = |ask: &&Rc<Ask>| {
                 let phase = self.find(&ask.owner).map(|request| request.phase());
                 ask.stage.get() == Stage::Held
                     && !matches!(phase, Some(Phase::Held(_) | Phase::Freeing | Phase::Over(_)))
             };
-            let gone: Vec<_> = asks.iter().filter(gone).map(|ask| ask.owner.clone()).collect();
-            prove_others(&held, &gone, sent);
-            Ok(gone)
+            Ok(asks.iter().filter(gone).map(|ask| ask.owner.clone()).collect())
         })
     }
 

@@ -141,6 +141,8 @@ async fn stand_on(side: &Rc<Side>, session: &Rc<Session>, groups: &Groups, group
     };
     match answer {
         Ok(answer) if session.is_open() => {
+            // The wait may have been sent longer ago than a lease lasts: the session lives since its answer, not since the question.
+            session.heard.set(session.heard.get().max(not_yet));
             groups.close(group);
             group.sweep();
             share(side, session, group.take(), answer, not_yet);
