@@ -6,6 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Now, on a clock that never jumps and counts the time a machine is suspended (`CLOCK_BOOTTIME` on Linux; the system's
 /// monotonic clock elsewhere, which on macOS and Windows counts suspension too).
 pub fn now() -> Moment {
+    #[cfg(test)]
+    if let Some(now) = STOPPED.get() {
+        return now;
+    }
     #[cfg(target_os = "linux")]
     {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -22,6 +26,17 @@ pub fn now() -> Moment {
         let start = *START.get_or_init(Instant::now);
         Moment(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static STOPPED: std::cell::Cell<Option<Moment>> = const { std::cell::Cell::new(None) };
+}
+
+/// From here on it is `now` on this thread, until it is something else.
+#[cfg(test)]
+pub fn stop_at(now: Moment) {
+    STOPPED.set(Some(now));
 }
 
 /// Milliseconds since 1970 on the wall clock, which jumps: for people to read and to seed fencing tokens, never for

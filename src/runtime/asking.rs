@@ -6,60 +6,104 @@ use super::leaving;
 use super::pause::Pause;
 use super::request::{Phase, Request};
 use crate::backend::{Attempt, Refusal, Taken};
+use crate::error::Error;
 use std::rc::Rc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How many grants in a row may come when their lease is already over.
+const MOST_LATE_GRANTS: u32 = 3;
 
 /// Asks until the server grants, refuses for good, or the request is stopped.
 pub async fn ask(entry: Rc<Entry>, request: Rc<Request>) {
     let mut pause = Pause::new();
+    let mut late = 0;
+    // A try that has waited before, in the express lane or for others of its process, has only the rest of its time.
+    let deadline = (request.ask.attempt == Attempt::Try).then(|| request.ends(entry.server.options.connect_timeout));
     loop {
         let answer = tokio::select! {
             // A stop that came together with a grant wins: the grant is given back.
             biased;
-            () = request.stopped() => None,
-            answer = acquire(&entry, &request) => Some(answer),
+            () = request.stopped() => {
+                request.phase.set(Phase::Leaving);
+                return leaving::undo(entry, request).await;
+            }
+            answer = acquire(&entry, &request, deadline) => answer,
         };
         match answer {
-            None => {
-                request.phase.set(Phase::Leaving);
-                return leaving::undo(entry, request).await;
+            Ok(taken) if entry.hold(&request, taken) => return,
+            // While this process stood still, the lease has passed. What the server still has of it is found when it is asked again.
+            Ok(_) if late + 1 < MOST_LATE_GRANTS => late += 1,
+            Ok(_) => {
+                let error = entry.lost(&request, "the grant came when its lease was over");
+                return fail(entry, request, error).await;
             }
-            Some(Ok(taken)) => return entry.hold(&request, taken),
-            Some(Err(Refusal::Busy)) => {
-                request.phase.set(Phase::Leaving);
-                entry.notify(&request, Notice::Busy);
-                if request.late.borrow().is_some() {
-                    // The express lane's question may still come, and find the lock free.
-                    return leaving::undo(entry, request).await;
+            Err(Refusal::Busy) => match entry.leftovers.of(&request.ask.id) {
+                None => return busy(entry, request).await,
+                // It may be our own withdrawn request that is in the way.
+                Some(error) => {
+                    if cleared_in_time(&entry, &request, deadline).await {
+                        continue;
+                    }
+                    return fail(entry, request, error).await;
                 }
-                return leaving::finish(&entry, &request);
+            },
+            Err(Refusal::Away(error)) if request.ask.attempt == Attempt::Wait => {
+                request.trouble.replace(Some(error));
             }
-            Some(Err(Refusal::Away(_))) if request.ask.attempt == Attempt::Wait => {
-                tokio::select! {
-                    biased;
-                    () = request.stopped() => {}
-                    () = entry.reconnected.notified() => {}
-                    () = tokio::time::sleep(pause.next()) => {}
-                }
-            }
-            Some(Err(Refusal::Away(error) | Refusal::Failed(error))) => {
-                request.phase.set(Phase::Leaving);
-                entry.notify(&request, Notice::Failed(error));
-                return leaving::undo(entry, request).await;
-            }
+            Err(Refusal::Away(error) | Refusal::Failed(error)) => return fail(entry, request, error).await,
+        }
+        tokio::select! {
+            biased;
+            () = request.stopped() => {}
+            () = entry.reconnected.notified() => {}
+            () = sleep(pause.next()) => {}
         }
     }
 }
 
-/// A try that waited in the express lane before has only the rest of its time.
-async fn acquire(entry: &Entry, request: &Request) -> Result<Taken, Refusal> {
+async fn acquire(entry: &Entry, request: &Request, deadline: Option<Instant>) -> Result<Taken, Refusal> {
+    request.lost.take();
     let acquired = entry.backend.acquire(request.ask.clone());
-    if request.ask.attempt == Attempt::Wait {
-        return acquired.await;
+    match deadline {
+        None => acquired.await,
+        Some(deadline) => match timeout_at(deadline, acquired).await {
+            Ok(answer) => answer,
+            Err(_) => Err(no_answer(&entry.server).into()),
+        },
     }
-    let limit = request.rest_of(entry.server.options.connect_timeout);
-    match timeout(limit, acquired).await {
-        Ok(answer) => answer,
-        Err(_) => Err(no_answer(&entry.server).into()),
+}
+
+async fn fail(entry: Rc<Entry>, request: Rc<Request>, error: Error) {
+    request.phase.set(Phase::Leaving);
+    entry.notify(&request, Notice::Failed(error));
+    leaving::undo(entry, request).await;
+}
+
+async fn busy(entry: Rc<Entry>, request: Rc<Request>) {
+    request.phase.set(Phase::Leaving);
+    entry.notify(&request, Notice::Busy);
+    if request.late.borrow().is_some() {
+        // The express lane's question may still come, and find the lock free.
+        return leaving::undo(entry, request).await;
+    }
+    leaving::finish(&entry, &request);
+}
+
+/// Waits until nothing of a withdrawn request of this lock is left at the server.
+async fn cleared_in_time(entry: &Entry, request: &Request, deadline: Option<Instant>) -> bool {
+    let cleared = async {
+        loop {
+            let moved = entry.moved.notified();
+            if entry.leftovers.of(&request.ask.id).is_none() {
+                return;
+            }
+            moved.await;
+        }
+    };
+    let deadline = deadline.unwrap_or_else(Instant::now);
+    tokio::select! {
+        biased;
+        () = request.stopped() => true,
+        cleared = timeout_at(deadline, cleared) => cleared.is_ok(),
     }
 }

@@ -48,7 +48,8 @@ pub enum Command {
     /// Takes a request over from the express lane, as it is; what is said of `Request` goes on for it. No answer of its own.
     Adopt(Box<Adoption>),
     /// Withdraws `request`, giving back what it may have been granted. `request` hears no more; `call` hears `Done` when the
-    /// server has no trace of it, at the latest after a second.
+    /// server has no trace of it, at the latest after a second; `Failed` instead, with the reason, if it had to wait because the
+    /// server was away.
     Cancel { request: Call, call: Call },
     /// Frees what `request` holds; it hears `Done` or `Failed`.
     Release { request: Call },

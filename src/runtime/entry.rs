@@ -2,9 +2,10 @@
 
 use super::commands::{Call, EnvId, MutexId, Notice, Sink};
 use super::express::{Express, Stage as Laned};
-use super::request::{Phase, Request};
-use super::{asking, leaving};
-use crate::backend::{Backend, Info, Owner, Snapshot, Stage, Taken};
+use super::leftovers::Leftovers;
+use super::request::{Phase, Renewal, Request};
+use super::{asking, keeper, leaving, renewing, trying};
+use crate::backend::{Attempt, Backend, Identity, Info, Owner, Snapshot, Stage, Taken};
 use crate::clock;
 use crate::core::ids::{OwnerId, Ticket};
 use crate::core::lease::Terms;
@@ -18,17 +19,34 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
+/// The requests of this process, from the call until nothing of them is left here.
+pub type Requests = Rc<RefCell<HashMap<Call, Rc<Request>>>>;
+
+/// What all servers of the process share.
+pub struct Surroundings {
+    pub sink: Arc<dyn Sink>,
+    pub identity: Arc<Identity>,
+    pub express: Weak<Express>,
+    pub requests: Requests,
+}
+
 /// A server with at least one open mutex.
 pub struct Entry {
     pub server: Server,
     pub backend: Rc<dyn Backend>,
     pub terms: Terms,
     pub sink: Arc<dyn Sink>,
-    pub identity: Arc<crate::backend::Identity>,
+    pub identity: Arc<Identity>,
     pub express: Weak<Express>,
     gate: RefCell<Table<Rc<Request>>>,
     /// Every request that asks or holds, by the owner that the server knows it by.
     pub active: RefCell<HashMap<Owner, Rc<Request>>>,
+    requests: Requests,
+    pub leftovers: Leftovers,
+    /// Wakes those who wait for somebody else of this process.
+    pub moved: Notify,
+    /// Why the server could not be reached the last time, while it has not answered since.
+    pub outage: RefCell<Option<Error>>,
     /// Wakes the keeper when there is something new to keep.
     pub keeper: Notify,
     /// Wakes requests that pause between two tries.
@@ -43,13 +61,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(
-        server: Server,
-        backend: Rc<dyn Backend>,
-        sink: Arc<dyn Sink>,
-        identity: Arc<crate::backend::Identity>,
-        express: Weak<Express>,
-    ) -> Self {
+    pub fn new(server: Server, backend: Rc<dyn Backend>, around: Surroundings) -> Self {
+        let Surroundings {
+            sink,
+            identity,
+            express,
+            requests,
+        } = around;
         Self {
             server,
             terms: backend.terms(),
@@ -59,6 +77,10 @@ impl Entry {
             express,
             gate: RefCell::new(Table::new(0)),
             active: RefCell::default(),
+            requests,
+            leftovers: Leftovers::default(),
+            moved: Notify::new(),
+            outage: RefCell::default(),
             keeper: Notify::new(),
             reconnected: Notify::new(),
             mutexes: RefCell::default(),
@@ -74,24 +96,48 @@ impl Entry {
     }
 
     /// Takes the request's place in the gate, now, and asks the server when its turn has come. Returns whether it waits or
-    /// asks; `false` means that it tried and somebody of this process is before it.
+    /// asks; `false` means that it tried and this process holds the lock.
     pub fn enter(self: &Rc<Self>, request: &Rc<Request>) -> bool {
-        let outcome = self.gate.borrow_mut().request(
-            &request.ask.id,
-            OwnerId(request.call.env),
-            request.ask.mode,
-            request.ask.attempt,
-            request.clone(),
-        );
-        match outcome {
+        match self.at_the_gate(request, request.ask.attempt) {
             Outcome::Granted(ticket, _) => {
                 request.ticket.set(Some(ticket));
                 self.begin(request.clone());
+                true
             }
-            Outcome::Queued(ticket) => request.ticket.set(Some(ticket)),
-            Outcome::Busy => return false,
+            Outcome::Queued(ticket) => {
+                request.ticket.set(Some(ticket));
+                if request.ask.attempt == Attempt::Try {
+                    tokio::task::spawn_local(trying::wait_for_turn(self.clone(), request.clone()));
+                }
+                true
+            }
+            Outcome::Busy => false,
         }
-        true
+    }
+
+    fn at_the_gate(&self, request: &Rc<Request>, attempt: Attempt) -> Outcome {
+        let (id, owner, mode) = (&request.ask.id, OwnerId(request.call.env), request.ask.mode);
+        let outcome = self
+            .gate
+            .borrow_mut()
+            .request(id, owner, mode, attempt, request.clone());
+        if outcome == Outcome::Busy && !self.is_ahead(request, &[Phase::Held]) {
+            // Who has the lock is not known yet.
+            return self
+                .gate
+                .borrow_mut()
+                .request(id, owner, mode, Attempt::Wait, request.clone());
+        }
+        outcome
+    }
+
+    /// Whether another request of the same lock has its turn in the gate, and is in one of these phases.
+    pub fn is_ahead(&self, request: &Request, phases: &[Phase]) -> bool {
+        let gate = self.gate.borrow();
+        let turns = gate.snapshot(&request.ask.id).held;
+        turns
+            .iter()
+            .any(|other| !std::ptr::eq(&**other.tag, request) && phases.contains(&other.tag.phase.get()))
     }
 
     /// Takes over what the express lane has of a request. Nobody of this process has anything of its lock: the lane sees to that.
@@ -110,6 +156,7 @@ impl Entry {
             .borrow_mut()
             .insert(request.ask.owner.clone(), request.clone());
         self.enter(request);
+        self.wake_keeper_for(request);
         if stage == Laned::Releasing {
             request.phase.set(Phase::Leaving);
             tokio::task::spawn_local(leaving::release(self.clone(), request.clone()));
@@ -124,22 +171,24 @@ impl Entry {
             return; // It comes from the express lane, and holds.
         }
         request.phase.set(Phase::Asking);
+        self.moved.notify_waiters();
         tokio::task::spawn_local(asking::ask(self.clone(), request));
     }
 
-    /// The server granted: from now on the keeper watches the hold.
-    pub fn hold(&self, request: &Rc<Request>, taken: Taken) {
+    /// The server granted: from now on the keeper watches the hold. `false` if it came so late that its lease is over; then there is
+    /// no hold.
+    pub fn hold(self: &Rc<Self>, request: &Rc<Request>, taken: Taken) -> bool {
+        let now = clock::now();
+        if !request.ask.lease.begin(taken.leased_at, now) {
+            return false;
+        }
         request.phase.set(Phase::Held);
         request.ask.stage.set(Stage::Held);
-        let now = clock::now();
-        request.ask.lease.begin(taken.leased_at, now);
+        request.renewal.set(Renewal::None);
         request
             .hold_limit
             .set(self.server.options.max_hold.map(|limit| now + limit));
-        // The keeper looks often enough for a fresh lease; one that is nearly over must not wait for that.
-        if request.hold_limit.get().is_some() || !request.ask.lease.is_believed(now + self.terms.ttl / 4) {
-            self.keeper.notify_one();
-        }
+        self.wake_keeper_for(request);
         self.notify(
             request,
             Notice::Granted {
@@ -148,6 +197,33 @@ impl Entry {
                 lease: request.ask.lease.clone(),
             },
         );
+        self.moved.notify_waiters();
+        if let Some(error) = request.lost.take() {
+            self.lose(request, error);
+        }
+        true
+    }
+
+    /// The keeper looks often enough for a fresh lease; one that is older must not wait for that.
+    fn wake_keeper_for(&self, request: &Request) {
+        let next_look = clock::now() + keeper::look_every(&self.terms);
+        let is_due = renewing::due(request, &self.terms).is_none_or(|due| due < next_look);
+        if is_due || request.hold_limit.get().is_some() {
+            self.keeper.notify_one();
+        }
+    }
+
+    /// The server no longer has what this owner holds. Where the runtime has not heard of the grant yet, it is told of both.
+    pub fn lose_owner(self: &Rc<Self>, owner: &Owner, error: impl FnOnce(&Request) -> Error) {
+        let Some(request) = self.active.borrow().get(owner).cloned() else {
+            return;
+        };
+        let error = error(&request);
+        match request.phase.get() {
+            Phase::Held => self.lose(&request, error),
+            Phase::Asking => drop(request.lost.replace(Some(error))),
+            Phase::Queued | Phase::Leaving => {}
+        }
     }
 
     /// The hold is over without `release()`: JavaScript is told first, then what is left is cleared away.
@@ -169,9 +245,22 @@ impl Entry {
         )
     }
 
-    /// The request asks and holds no more: the keeper forgets it.
+    /// The request asks and holds no more: the keeper and the registry forget it.
     pub fn forget(&self, request: &Request) {
         self.active.borrow_mut().remove(&request.ask.owner);
+        self.requests.borrow_mut().remove(&request.call);
+    }
+
+    /// Why a request that still waits could not be granted, if that is because the server is away.
+    pub fn trouble_of(&self, request: &Request) -> Option<Error> {
+        if !matches!(request.phase.get(), Phase::Queued | Phase::Asking) {
+            return None;
+        }
+        request
+            .trouble
+            .borrow()
+            .clone()
+            .or_else(|| self.outage.borrow().clone())
     }
 
     /// Leaves the gate; the next in this process gets its turn.
@@ -183,6 +272,7 @@ impl Entry {
         if gate.release(ticket, owner, &mut next).is_err() {
             gate.cancel(ticket, owner, &mut next);
         }
+        self.moved.notify_waiters();
         let turns = next
             .into_iter()
             .filter_map(|grant: Grant| self.tag(&gate, grant.ticket))
@@ -202,7 +292,11 @@ impl Entry {
         let mut snapshot = self.backend.query(id.clone()).await?;
         let gate = self.gate.borrow();
         let waiting = gate.snapshot(&id).pending;
-        snapshot.pending.extend(waiting.into_iter().map(|entry| Info {
+        // A try that is about to be answered does not wait for the lock.
+        let waiting = waiting
+            .into_iter()
+            .filter(|entry| entry.tag.ask.attempt == Attempt::Wait);
+        snapshot.pending.extend(waiting.map(|entry| Info {
             mode: entry.mode,
             token: None,
             host: Some(self.identity.host.clone()),
@@ -222,6 +316,10 @@ impl Entry {
 
     pub fn tell_reconnected(&self) {
         self.is_away.set(false);
+        self.outage.take();
+        for request in self.active.borrow().values() {
+            request.trouble.take();
+        }
         self.reconnected.notify_waiters();
         self.keeper.notify_one();
         self.tell_mutexes(|| Notice::Reconnected);

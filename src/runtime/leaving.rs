@@ -22,7 +22,7 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 pub async fn release(entry: Rc<Entry>, request: Rc<Request>) {
     request.phase.set(Phase::Leaving);
     let limit = entry.server.options.connect_timeout;
-    let deadline = Instant::now() + request.rest_of(limit);
+    let deadline = request.ends(limit);
     let mut pause = Pause::new();
     let outcome = loop {
         let answer = attempt(&entry, &request).await;
@@ -63,9 +63,11 @@ pub async fn release(entry: Rc<Entry>, request: Rc<Request>) {
 /// nothing is left there.
 pub async fn undo(entry: Rc<Entry>, request: Rc<Request>) {
     request.phase.set(Phase::Leaving);
+    request.ask.lease.end();
     let first = attempt(&entry, &request).await;
-    finish(&entry, &request);
-    if first.is_err() {
+    if let Err(error) = first {
+        entry.leftovers.add(&request.ask.id, error);
+        finish(&entry, &request);
         let mut pause = Pause::new();
         while !entry.closed.get() {
             tokio::select! {
@@ -73,18 +75,23 @@ pub async fn undo(entry: Rc<Entry>, request: Rc<Request>) {
                 () = tokio::time::sleep(pause.next()) => {}
             }
             if attempt(&entry, &request).await.is_ok() {
-                return;
+                break;
             }
         }
+        entry.leftovers.remove(&request.ask.id);
+        entry.moved.notify_waiters();
+    } else {
+        finish(&entry, &request);
     }
 }
 
 /// Starts the end of a request, in whatever phase it is; its `finished` tells when it is over.
 pub fn withdraw(entry: &Rc<Entry>, request: &Rc<Request>) {
     match request.phase.get() {
-        Phase::Queued => finish(entry, request),
+        // What comes from the express lane may have left something at the server.
+        Phase::Queued if request.late.borrow().is_none() => finish(entry, request),
         Phase::Asking => request.stop(),
-        Phase::Held => {
+        Phase::Queued | Phase::Held => {
             request.phase.set(Phase::Leaving);
             tokio::task::spawn_local(undo(entry.clone(), request.clone()));
         }
@@ -92,8 +99,9 @@ pub fn withdraw(entry: &Rc<Entry>, request: &Rc<Request>) {
     }
 }
 
-/// Nothing of the request is left: the keeper forgets it and the gate opens for the next.
+/// Nothing of the request is left in this process: the keeper forgets it and the gate opens for the next.
 pub fn finish(entry: &Rc<Entry>, request: &Rc<Request>) {
+    request.ask.lease.end();
     entry.forget(request);
     entry.leave_gate(request);
     request.finish();

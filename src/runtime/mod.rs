@@ -14,9 +14,15 @@ mod entry;
 pub mod express;
 mod keeper;
 mod leaving;
+mod leftovers;
+mod opening;
 mod pause;
 mod registry;
+mod renewing;
 mod request;
+#[cfg(test)]
+mod tests;
+mod trying;
 
 use crate::backend::Identity;
 /// What the words of a call and its answer mean; whoever makes calls need not know the backends for that.

@@ -1,46 +1,48 @@
 //! The runtime's main loop: which mutexes are open on which servers, and which requests they have.
 
 use super::commands::{Call, Command, EnvId, MutexId, Notice, Sink};
-use super::entry::Entry;
-use super::entry::no_answer;
-use super::express::{Adoption, Express, Place, Presence, Stage};
+use super::entry::{Entry, Requests, no_answer};
+use super::express::{Adoption, Express, Presence};
+use super::leaving;
+use super::opening::{Connection, at_once_or_later};
 use super::request::{Phase, Request};
-use super::{keeper, leaving};
-use crate::backend::{self, Ask, Attempt, Context, Identity, Owner};
+use crate::backend::{self, Ask, Attempt, Identity, Owner};
 use crate::clock;
 use crate::core::lease::Lease;
 use crate::core::mode::Mode;
-use crate::error::{Error, Kind, Result};
-use crate::url::{Remote, Server};
+use crate::error::{Error, Kind};
+use crate::url::Server;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use std::task::{self, Waker};
 use std::time::Duration;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// How long a cancelled request's caller waits for a server that does not answer.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
-struct Open {
-    entry: Rc<Entry>,
-    env: EnvId,
-    id: Arc<str>,
-    label: Option<Arc<str>>,
-    thread: u32,
+/// An open mutex.
+pub struct Open {
+    pub entry: Rc<Entry>,
+    pub env: EnvId,
+    pub id: Arc<str>,
+    pub label: Option<Arc<str>>,
+    pub thread: u32,
+    pub closing: Cell<bool>,
 }
 
-struct Registry {
-    sink: Arc<dyn Sink>,
-    identity: Arc<Identity>,
-    express: Weak<Express>,
+pub struct Registry {
+    pub sink: Arc<dyn Sink>,
+    pub identity: Arc<Identity>,
+    pub express: Weak<Express>,
     next_owner: Cell<u64>,
-    /// A cell per server, so that mutexes that open at once share one connection attempt.
-    servers: RefCell<HashMap<Server, Rc<OnceCell<Rc<Entry>>>>>,
-    mutexes: RefCell<HashMap<MutexId, Rc<Open>>>,
-    requests: RefCell<HashMap<Call, Rc<Request>>>,
+    pub servers: RefCell<HashMap<Server, Rc<Connection>>>,
+    /// Mutexes whose server is being connected.
+    pub arriving: RefCell<HashMap<MutexId, EnvId>>,
+    pub mutexes: RefCell<HashMap<MutexId, Rc<Open>>>,
+    pub requests: Requests,
 }
 
 /// Takes commands until the process ends.
@@ -50,22 +52,27 @@ pub async fn run(
     sink: Arc<dyn Sink>,
     express: Weak<Express>,
 ) {
-    let registry = Rc::new(Registry {
-        sink,
-        identity,
-        express,
-        next_owner: Cell::new(1),
-        servers: RefCell::default(),
-        mutexes: RefCell::default(),
-        requests: RefCell::default(),
-    });
+    let registry = Rc::new(Registry::new(identity, sink, express));
     while let Some(command) = inbox.recv().await {
         registry.take(command);
     }
 }
 
 impl Registry {
-    fn take(self: &Rc<Self>, command: Command) {
+    pub fn new(identity: Arc<Identity>, sink: Arc<dyn Sink>, express: Weak<Express>) -> Self {
+        Self {
+            sink,
+            identity,
+            express,
+            next_owner: Cell::new(1),
+            servers: RefCell::default(),
+            arriving: RefCell::default(),
+            mutexes: RefCell::default(),
+            requests: Requests::default(),
+        }
+    }
+
+    pub fn take(self: &Rc<Self>, command: Command) {
         match command {
             Command::Open {
                 mutex,
@@ -97,12 +104,14 @@ impl Registry {
                 });
             }
             Command::EnvGone { env } => {
+                self.arriving.borrow_mut().retain(|_, of| *of != env);
                 for mutex in self.mutexes_where(|open| open.env == env) {
                     let this = self.clone();
                     tokio::task::spawn_local(async move { this.close(mutex).await });
                 }
             }
             Command::Shutdown { done } => {
+                self.arriving.borrow_mut().clear();
                 let this = self.clone();
                 tokio::task::spawn_local(async move {
                     let closing: Vec<_> = this
@@ -132,107 +141,6 @@ impl Registry {
             .collect()
     }
 
-    async fn open(self: Rc<Self>, mutex: MutexId, call: Call, remote: Remote, label: Option<String>, thread: u32) {
-        let entry = match self.entry(&remote.server).await {
-            Ok(entry) => entry,
-            Err(error) => return self.sink.notify(call, Notice::Failed(error)),
-        };
-        entry.mutexes.borrow_mut().insert(mutex, call.env);
-        let open = Rc::new(Open {
-            entry: entry.clone(),
-            env: call.env,
-            id: remote.id.into(),
-            label: label.map(Into::into),
-            thread,
-        });
-        self.mutexes.borrow_mut().insert(mutex, open);
-        entry.opening.borrow_mut().push((mutex, call));
-        if !entry.checking.replace(true) {
-            at_once_or_later(self.check(entry));
-        }
-    }
-
-    /// Makes sure that the server answers, once for all who open at the same time: a thousand mutexes need no thousand tasks. Those
-    /// who come meanwhile are not told what was found out before they came.
-    async fn check(self: Rc<Self>, entry: Rc<Entry>) {
-        loop {
-            let opening = entry.opening.take();
-            if opening.is_empty() {
-                entry.checking.set(false);
-                return;
-            }
-            let checked = match timeout(entry.server.options.connect_timeout, entry.backend.check()).await {
-                Ok(checked) => checked,
-                Err(_) => Err(no_answer(&entry.server)),
-            };
-            for (mutex, call) in opening {
-                let notice = match &checked {
-                    Ok(()) => {
-                        self.seat(mutex);
-                        Notice::Done
-                    }
-                    Err(error) => {
-                        self.close(mutex).await;
-                        Notice::Failed(error.clone())
-                    }
-                };
-                self.sink.notify(call, notice);
-            }
-        }
-    }
-
-    /// Opens the express lane for the mutex, if its server has one.
-    fn seat(&self, mutex: MutexId) {
-        let mutexes = self.mutexes.borrow();
-        if let (Some(open), Some(express)) = (mutexes.get(&mutex), self.express.upgrade())
-            && let Some(address) = open.entry.backend.address()
-        {
-            let (server, terms) = (&open.entry.server, open.entry.terms);
-            let place = Place { server, terms, address };
-            express.seat(mutex, place, &open.id, open.label.as_ref(), open.thread);
-        }
-    }
-
-    /// The server's entry, connected; shared with all who ask for the same server.
-    async fn entry(&self, server: &Server) -> Result<Rc<Entry>> {
-        let known = self.servers.borrow().get(server).cloned();
-        let cell = known.unwrap_or_else(|| self.servers.borrow_mut().entry(server.clone()).or_default().clone());
-        let connected = cell.get_or_try_init(|| async {
-            let (events, heard) = mpsc::unbounded_channel();
-            let context = Context {
-                identity: self.identity.clone(),
-                events,
-            };
-            let limit = server.options.connect_timeout;
-            // In a box of its own, made by the one that connects: all others would carry room for it, ten kilobytes each.
-            let backend = timeout(limit, Box::pin(backend::connect(server, context)))
-                .await
-                .map_err(|_| no_answer(server))??;
-            let entry = Rc::new(Entry::new(
-                server.clone(),
-                backend,
-                self.sink.clone(),
-                self.identity.clone(),
-                self.express.clone(),
-            ));
-            tokio::task::spawn_local(keeper::run(Rc::downgrade(&entry), heard));
-            Ok(entry)
-        });
-        match connected.await {
-            Ok(entry) => Ok(entry.clone()),
-            Err(error) => {
-                let mut servers = self.servers.borrow_mut();
-                if servers
-                    .get(server)
-                    .is_some_and(|known| Rc::ptr_eq(known, &cell) && !known.initialized())
-                {
-                    servers.remove(server);
-                }
-                Err(error)
-            }
-        }
-    }
-
     fn request(
         &self,
         mutex: MutexId,
@@ -242,7 +150,8 @@ impl Registry {
         fenced: bool,
         presence: Option<Presence>,
     ) {
-        let Some(open) = self.mutexes.borrow().get(&mutex).cloned() else {
+        let open = self.mutexes.borrow().get(&mutex).cloned();
+        let Some(open) = open.filter(|open| !open.closing.get()) else {
             let error = Error::new(Kind::NotOpen, "still not opened");
             return self.sink.notify(call, Notice::Failed(error));
         };
@@ -279,11 +188,8 @@ impl Registry {
             return self.sink.notify(adoption.call, Notice::Failed(error));
         };
         let (stage, sent) = (adoption.stage, adoption.sent);
-        let request = Rc::new(Request::adopted(adoption));
-        // A release is not to be withdrawn or made again.
-        if stage != Stage::Releasing {
-            self.requests.borrow_mut().insert(request.call, request.clone());
-        }
+        let request = Rc::new(Request::adopted(adoption, entry.server.options.connect_timeout));
+        self.requests.borrow_mut().insert(request.call, request.clone());
         entry.adopt(&request, stage, sent);
     }
 
@@ -294,9 +200,7 @@ impl Registry {
     }
 
     fn release(&self, call: Call) {
-        let found = self.find(call);
-        self.requests.borrow_mut().remove(&call);
-        match found {
+        match self.find(call) {
             Some((request, entry)) if request.phase.get() == Phase::Held => {
                 if request.ask.lease.is_believed(clock::now()) {
                     request.phase.set(Phase::Leaving);
@@ -314,16 +218,15 @@ impl Registry {
     }
 
     fn cancel(&self, call: Call, answer: Call) {
-        let found = self.find(call);
-        self.requests.borrow_mut().remove(&call);
-        let Some((request, entry)) = found else {
+        let Some((request, entry)) = self.find(call) else {
             return self.sink.notify(answer, Notice::Done);
         };
+        let trouble = entry.trouble_of(&request);
         leaving::withdraw(&entry, &request);
         let sink = self.sink.clone();
         tokio::task::spawn_local(async move {
             let _ = timeout(LONGEST_GOODBYE, request.finished()).await;
-            sink.notify(answer, Notice::Done);
+            sink.notify(answer, trouble.map_or(Notice::Done, Notice::Failed));
         });
     }
 
@@ -345,21 +248,22 @@ impl Registry {
     }
 
     /// Withdraws and frees everything of the mutex; the last one of a server ends the connections.
-    async fn close(&self, mutex: MutexId) {
+    pub async fn close(&self, mutex: MutexId) {
         if let Some(express) = self.express.upgrade() {
             express.unseat(mutex);
         }
         let Some(open) = self.mutexes.borrow().get(&mutex).cloned() else {
             return;
         };
+        open.closing.set(true);
         let entry = open.entry.clone();
+        // Also what is on its way out already: nothing may be cut off by the end of the connections.
         let mut leaving = Vec::new();
-        self.requests.borrow_mut().retain(|_, request| {
+        for request in self.requests.borrow().values() {
             if request.mutex == mutex {
                 leaving.push(request.clone());
             }
-            request.mutex != mutex
-        });
+        }
         for request in &leaving {
             leaving::withdraw(&entry, request);
         }
@@ -371,23 +275,6 @@ impl Registry {
         let _ = timeout(entry.server.options.connect_timeout, all).await;
         self.mutexes.borrow_mut().remove(&mutex);
         entry.mutexes.borrow_mut().remove(&mutex);
-        if entry.mutexes.borrow().is_empty() && !entry.closed.replace(true) {
-            self.servers.borrow_mut().remove(&entry.server);
-            entry.keeper.notify_one();
-            let _ = timeout(entry.server.options.connect_timeout, entry.backend.close()).await;
-        }
-    }
-}
-
-/// Runs what is mostly over at the first look without a task of its own.
-fn at_once_or_later(work: impl Future<Output = ()> + 'static) {
-    let mut work = Box::pin(work);
-    if work
-        .as_mut()
-        .poll(&mut task::Context::from_waker(Waker::noop()))
-        .is_pending()
-    {
-        // Looks again, with its own waker.
-        tokio::task::spawn_local(work);
+        self.end_if_unused(&entry).await;
     }
 }

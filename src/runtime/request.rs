@@ -6,10 +6,12 @@ use crate::backend::{Ask, Attempt};
 use crate::clock;
 use crate::core::ids::Ticket;
 use crate::core::time::Moment;
+use crate::error::Error;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Where a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,14 @@ pub enum Phase {
     Held,
     /// On its way out: released, withdrawn or lost.
     Leaving,
+}
+
+/// How the last renewal that concerned a request went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    None,
+    UnderWay(Moment),
+    Answered(Moment),
 }
 
 pub struct Request {
@@ -37,6 +47,11 @@ pub struct Request {
     /// Set when nothing of this request is left in this process.
     finished: Cell<bool>,
     on_finished: Notify,
+    pub renewal: Cell<Renewal>,
+    /// Why the server could not be asked the last time, while it has not answered since.
+    pub trouble: RefCell<Option<Error>>,
+    /// The hold was lost before the runtime had heard of the grant.
+    pub lost: RefCell<Option<Error>>,
     /// When `max_hold` ends the hold.
     pub hold_limit: Cell<Option<Moment>>,
     /// Keeps others of the same lock out of the express lane until this one is finished.
@@ -45,8 +60,8 @@ pub struct Request {
     pub late: RefCell<Option<Late>>,
     /// An earlier release may have freed the lock without a word of that.
     pub unanswered: Cell<bool>,
-    /// How long it had waited in the express lane for what is to be answered within `connect_timeout`.
-    waited: Cell<Duration>,
+    /// When what is to be answered within `connect_timeout` must be, if that was asked before it came to where it is now.
+    pub deadline: Cell<Option<Instant>>,
 }
 
 impl Request {
@@ -61,29 +76,33 @@ impl Request {
             stopped: Notify::new(),
             finished: Cell::new(false),
             on_finished: Notify::new(),
+            renewal: Cell::new(Renewal::None),
+            trouble: RefCell::default(),
+            lost: RefCell::default(),
             hold_limit: Cell::new(None),
             presence: RefCell::new(presence),
             late: RefCell::default(),
             unanswered: Cell::new(false),
-            waited: Cell::default(),
+            deadline: Cell::new(None),
         }
     }
 
     /// A request that was in the express lane.
-    pub fn adopted(adoption: Adoption) -> Self {
+    pub fn adopted(adoption: Adoption, limit: Duration) -> Self {
         let is_urgent = adoption.stage == Stage::Releasing || adoption.ask.attempt == Attempt::Try;
         let waited = clock::now().since(adoption.sent);
+        let deadline = Instant::now() + limit.saturating_sub(waited);
         Self {
             late: RefCell::new(adoption.late),
             unanswered: Cell::new(adoption.unanswered),
-            waited: Cell::new(if is_urgent { waited } else { Duration::ZERO }),
+            deadline: Cell::new(is_urgent.then_some(deadline)),
             ..Self::new(adoption.call, adoption.mutex, adoption.ask, Some(adoption.presence))
         }
     }
 
-    /// What is left of `limit`, the first time; then all of it.
-    pub fn rest_of(&self, limit: Duration) -> Duration {
-        limit.saturating_sub(self.waited.take())
+    /// When `limit` is over: the deadline that was set before, or counted from now.
+    pub fn ends(&self, limit: Duration) -> Instant {
+        self.deadline.take().unwrap_or_else(|| Instant::now() + limit)
     }
 
     pub fn stop(&self) {

@@ -1,0 +1,6 @@
+//! What the runtime does when a server fails, in each phase of a request.
+
+mod leases;
+mod leaving;
+mod trying;
+mod world;
