@@ -10,6 +10,9 @@ const port = require("../port.js")
  * The express lane's connections: this thread's own socket to a server, on which calls for locks that nobody else in this process
  * wants go without a change of threads. The addon makes the bytes and reads the answers (src/runtime/express); this only moves them. Whatever goes
  * wrong here, the addon hears that the connection is over and carries on by its own.
+ *
+ * This side alone owns the life of a connection. While `line` is not 0, there is a socket that can be written to and the addon knows the number;
+ * both end in `end()`, together. Each call to the addon names the line that it may use, so bytes only come for a connection that is there.
  */
 
 /** Which way a call went; text means: write this at once. The numbers are those of src/binding/remote.rs. */
@@ -37,15 +40,18 @@ class Lane {
         /** How many open mutexes use it. */
         this.users     = 0
         this.socket    = undefined
+        /** The addon's number of the connection; 0 while there is none. */
         this.line      = 0
         this.pause     = PAUSE
         this.notBefore = 0
         this.flushing  = false
         this.flush     = () => {
             this.flushing = false
+            if (this.line === 0)
+                return
             const text = native.laneDeparting(this.line)
             if (text !== "")
-                this.socket?.write(text, "latin1")
+                this.socket.write(text, "latin1")
         }
     }
 
@@ -71,7 +77,8 @@ class Lane {
         const onread = {
             buffer: Buffer.allocUnsafeSlow(16_384),
             callback: (count, bytes) => {
-                this.read(count, bytes)
+                if (this.socket === socket)
+                    this.read(count, bytes)
                 return true
             }
         }
@@ -85,21 +92,28 @@ class Lane {
         }
         this.socket = socket
         socket.unref()
-        socket.setTimeout(IDLE, () => socket.destroy())
+        const ended = () => {
+            if (this.socket === socket)
+                this.end()
+        }
+        socket.setTimeout(IDLE, ended)
         socket.on("connect", () => {
+            if (this.socket !== socket)
+                return
             const opened = native.laneConnected(port.attach(), this.number)
             if (opened === undefined)
-                return socket.destroy()
+                return this.end()
             this.line = opened.line
             socket.write(opened.greeting, "latin1")
         })
-        socket.on("error", () => {}) // "close" follows
-        socket.on("end", () => socket.destroy())
-        socket.on("close", () => this.closed(socket))
+        socket.on("error", ended)
+        socket.on("end", ended)
+        socket.on("close", ended)
     }
 
     read (count, bytes) {
-        let found = native.laneRead(port.attach(), this.line, bytes, count, answers, tokens)
+        const { line } = this
+        let found = native.laneRead(port.attach(), line, bytes, count, answers, tokens)
         for (;;) {
             if (found >= DEPARTING) {
                 found -= DEPARTING
@@ -108,22 +122,27 @@ class Lane {
             const number = found < 0 ? -found - 1 : found
             for (let at = 0; at < number; at++)
                 tell(answers[2 * at + 1], answers[2 * at], at)
+            // A listener that heard an answer may have closed the last mutex, and opened another.
+            if (this.line !== line)
+                return
             if (found < 0)
-                return this.socket?.destroy()
+                return this.end()
             if (number > 0)
                 this.pause = PAUSE
             if (number < tokens.length)
                 return
-            found = native.laneRead(port.attach(), this.line, bytes, 0, answers, tokens)
+            found = native.laneRead(port.attach(), line, bytes, 0, answers, tokens)
         }
     }
 
-    closed (socket) {
-        if (this.socket !== socket)
-            return
-        native.laneClosed(this.line)
+    /** The connection is over: the addon hears so before anybody can ask for anything on it. */
+    end () {
+        const { socket, line } = this
         this.socket = undefined
         this.line = 0
+        if (line !== 0)
+            native.laneClosed(line)
+        socket?.destroy()
         this.notBefore = performance.now() + this.pause
         this.pause = Math.min(2 * this.pause, LONGEST_PAUSE)
     }
@@ -132,7 +151,7 @@ class Lane {
     leave () {
         if (--this.users === 0) {
             lanes.delete(this.number)
-            this.socket?.destroy()
+            this.end()
         }
     }
 }

@@ -58,9 +58,10 @@ class RpmModel {
         const request = new Request(this, waiter)
         waiter.key = request.number
         port.keepAlive()
-        const way = native.remoteRequest(port.attach(), request.number, this.mutex, waiter.shared, waiter.wait, waiter.fenced)
+        const way = native.remoteRequest(port.attach(), request.number, this.mutex, waiter.shared, waiter.wait, waiter.fenced,
+            this.lane?.line ?? 0)
         if (way !== undefined)
-            this.lane.go(way)
+            this.lane?.go(way)
     }
 
     /** @returns {Promise<void>} when the server has no trace of the waiter any more, or a second has passed */
@@ -152,9 +153,10 @@ class Request {
         return new Promise((resolve, reject) => {
             this.releasing = { resolve, reject }
             port.keepAlive()
-            const way = native.remoteRelease(port.attach(), this.number)
+            const { lane } = this.model
+            const way = native.remoteRelease(port.attach(), this.number, lane?.line ?? 0)
             if (way !== undefined)
-                this.model.lane.go(way)
+                lane?.go(way)
         })
     }
 

@@ -87,12 +87,14 @@ entry! {
 }
 
 entry! {
-    /// `remoteRequest(env, call, mutex, shared, wait, fenced)`: which way it went.
-    request(6) |js, args| {
+    /// `remoteRequest(env, call, mutex, shared, wait, fenced, line)`: which way it went. `line` is the number of the thread's connection
+    /// in the lane, 0 for none.
+    request(7) |js, args| {
         let call = call(js, args[0], args[1]);
         let mode = if js.bool(args[3]) { Mode::Shared } else { Mode::Exclusive };
         let attempt = if js.bool(args[4]) { Attempt::Wait } else { Attempt::Try };
-        express(js, |express| express.request(MutexId(js.u32(args[2])), call, mode, attempt, js.bool(args[5])))
+        let line = line(js, args[6]);
+        express(js, |express| express.request(MutexId(js.u32(args[2])), call, mode, attempt, js.bool(args[5]), line))
     }
 }
 
@@ -109,12 +111,17 @@ entry! {
 }
 
 entry! {
-    /// `remoteRelease(env, request)`: which way it went; the request hears how.
-    release(2) |js, args| {
+    /// `remoteRelease(env, request, line)`: which way it went; the request hears how. `line` as above.
+    release(3) |js, args| {
         let request = call(js, args[0], args[1]);
         forget(request);
-        express(js, |express| express.release(request))
+        let line = line(js, args[2]);
+        express(js, |express| express.release(request, line))
     }
+}
+
+fn line(js: Js, value: Value) -> Option<u32> {
+    Some(js.u32(value)).filter(|line| *line != 0)
 }
 
 fn forget(request: Call) {

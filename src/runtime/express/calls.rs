@@ -20,8 +20,16 @@ impl Express {
         let _ = self.commands.send(command);
     }
 
-    /// Asks for a lock; what [`Command::Request`] says holds for both ways.
-    pub fn request(&self, mutex: MutexId, call: Call, mode: Mode, attempt: Attempt, fenced: bool) -> Way {
+    /// Asks for a lock, on the connection `line` if the thread has one; what [`Command::Request`] says holds for both ways.
+    pub fn request(
+        &self,
+        mutex: MutexId,
+        call: Call,
+        mode: Mode,
+        attempt: Attempt,
+        fenced: bool,
+        line: Option<u32>,
+    ) -> Way {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let mut way = Way::Runtime;
@@ -30,8 +38,9 @@ impl Express {
             let key = seat.key.clone();
             let now = clock::now();
             let lane = state.lanes.get(&key.lane).map(|lane| (lane.patience(), lane.terms));
-            let number = state.line_of.get(&(call.env, key.lane)).copied();
-            match (number.and_then(|number| state.lines.get_mut(&number)), lane) {
+            let number = line.unwrap_or_default();
+            let line = line.and_then(|line| state.lines.get_mut(&line));
+            match (line.filter(|line| (line.env, line.lane) == (call.env, key.lane)), lane) {
                 (None, _) if mode == Mode::Exclusive => way = Way::NoLine,
                 (Some(line), Some((patience, terms))) if mode == Mode::Exclusive && line.is_open(now, patience) => {
                     let owner = &mut state.last_owner;
@@ -40,7 +49,7 @@ impl Express {
                         *owner += 1;
                         Load {
                             mutex,
-                            line: number.unwrap_or_default(),
+                            line: number,
                             ask: Ask {
                                 id: key.id.clone(),
                                 // Not a number of the runtime's own requests, which are hexadecimal.
@@ -78,14 +87,15 @@ impl Express {
         way
     }
 
-    /// Frees what `request` holds.
-    pub fn release(&self, request: Call) -> Way {
+    /// Frees what `request` holds; in the lane only if the thread still has the connection by which it was asked for.
+    pub fn release(&self, request: Call, line: Option<u32>) -> Way {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let now = clock::now();
         if let Some(entry) = state.table.get(request)
             && entry.stage == Stage::Held
             && entry.load.ask.lease.is_believed(now)
+            && line == Some(entry.load.line)
             && let Some(lane) = state.lanes.get(&entry.key.lane)
             && let Some(line) = state.lines.get_mut(&entry.load.line)
             && line.is_open(now, lane.patience())
@@ -195,7 +205,6 @@ impl Express {
             line.asks(Asked::Greeting, now);
         }
         state.lines.insert(number, line);
-        state.line_of.insert((env, lane), number);
         Some((number, first))
     }
 

@@ -1,4 +1,7 @@
-//! A connection of the lane: what was asked on it and not answered yet. JavaScript owns the socket and moves the bytes.
+//! A connection of the lane: what was asked on it and not answered yet.
+//!
+//! JavaScript owns the socket, so it alone decides whether there is a connection: it gets the number with the greeting, gives it with each
+//! call that may go by the lane, and says when it is over. A number that is not known here, or no number, means that there is none.
 
 use crate::backend::express::{Name, Wire};
 use crate::core::time::Moment;

@@ -7,7 +7,7 @@ use crate::backend::{Ask, Owner};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::core::time::Moment;
-use crate::runtime::commands::{Call, Command, EnvId, MutexId};
+use crate::runtime::commands::{Call, Command, MutexId};
 use crate::runtime::keeper;
 use crate::url::Server;
 use std::collections::HashMap;
@@ -66,8 +66,6 @@ pub struct State {
     pub lanes: HashMap<u32, Lane>,
     pub seats: HashMap<MutexId, Seat>,
     pub lines: HashMap<u32, Line>,
-    /// The newest connection of each thread in each lane.
-    pub line_of: HashMap<(EnvId, u32), u32>,
     last_number: u32,
     pub last_owner: u64,
 }
@@ -125,12 +123,7 @@ impl State {
     pub fn end_line(&mut self, number: u32, commands: &UnboundedSender<Command>) {
         self.adopt_where(|_, entry| entry.load.line == number, commands);
         // What was adopted still asking hears by this that no answer comes any more.
-        if let Some(line) = self.lines.remove(&number) {
-            let place = (line.env, line.lane);
-            if self.line_of.get(&place) == Some(&number) {
-                self.line_of.remove(&place);
-            }
-        }
+        self.lines.remove(&number);
     }
 }
 

@@ -70,6 +70,17 @@ impl World {
                     found.phase = Phase::Leaving { tells: false };
                 }
             }
+            Command::Close { mutex, .. } => {
+                let at = self.closing.iter().position(|(.., open)| open.mutex == mutex).unwrap();
+                let (env, id, open) = self.closing.remove(at).unwrap();
+                for request in self.gates.get_mut(&id).into_iter().flatten() {
+                    if request.call.env == env && self.calls[&request.call].1 == Heard::Cancelled {
+                        request.phase = Phase::Leaving { tells: false };
+                    }
+                }
+                self.express.unseat(mutex);
+                self.closed.push_back((env, open.lane));
+            }
             other => panic!("{other:?}"),
         }
         true

@@ -3,6 +3,7 @@
 mod any_order;
 mod gate;
 mod server;
+mod thread;
 mod world;
 
 use super::{Over, Stage, Way};
@@ -10,7 +11,7 @@ use crate::backend::Attempt;
 use crate::core::mode::Mode;
 use crate::runtime::commands::{Call, Command};
 use server::STRANGER;
-use world::{ENVS, Heard, IDS, World, connected, deaf, id_of, mutex, waiting};
+use world::{ENVS, Heard, IDS, World, connected, deaf, id_of, waiting};
 
 #[test]
 fn an_answer_that_nobody_asked_for_ends_the_connection() {
@@ -28,11 +29,12 @@ fn an_answer_that_nobody_asked_for_ends_the_connection() {
 #[test]
 fn shared_requests_have_no_need_of_a_connection() {
     let world = World::new();
+    let mutex = world.mutexes[&(1, 0)].mutex;
     let call = Call { env: 1, cookie: 1 };
     let way = |mode, cookie| {
         world
             .express
-            .request(mutex(1, 0), Call { cookie, ..call }, mode, Attempt::Wait, false)
+            .request(mutex, Call { cookie, ..call }, mode, Attempt::Wait, false, None)
     };
     assert_eq!(way(Mode::Shared, 1), Way::Runtime);
     assert_eq!(way(Mode::Exclusive, 2), Way::NoLine);
@@ -207,13 +209,50 @@ fn a_thread_that_ends_leaves_nothing_in_the_lane() {
 fn closing_a_mutex_hands_over_what_it_has_and_the_last_one_ends_the_lane() {
     let mut world = connected();
     world.request(1, 0, Attempt::Wait);
-    world.express.close(mutex(1, 0), Call { env: 1, cookie: 0 });
+    let lane = world.mutexes[&(1, 0)].lane;
+    world.close(1, 0);
     assert!(matches!(world.commands.try_recv(), Ok(Command::Adopt(_))));
+    assert!(matches!(world.commands.try_recv(), Ok(Command::Close { .. })));
     for env in 1..=ENVS {
         for id in 0..IDS {
-            assert!(world.express.address(world.lane).is_some());
-            world.express.unseat(mutex(env, id));
+            assert!(world.express.address(lane).is_some());
+            world.close(env, id);
+            let (_, _, open) = world.closing.pop_front().unwrap();
+            world.express.unseat(open.mutex);
         }
     }
-    assert!(world.express.address(world.lane).is_none());
+    assert!(world.express.address(lane).is_none());
+}
+
+#[test]
+fn a_thread_that_leaves_the_lane_and_comes_back_has_a_connection_of_its_own() {
+    let mut world = connected();
+    let lane = world.mutexes[&(1, 0)].lane;
+    for id in 0..IDS {
+        world.close(1, id);
+    }
+    world.finish_closing();
+    world.open(1, 0);
+    assert_eq!(world.mutexes[&(1, 0)].lane, lane, "the other thread keeps it");
+    world.request(1, 0, Attempt::Wait);
+    assert!(matches!(world.commands.try_recv(), Ok(Command::Request { .. })));
+    assert_eq!(world.connections_of(1), [2], "the first was closed, and that was known");
+}
+
+#[test]
+fn no_bytes_are_made_for_a_connection_that_the_thread_does_not_name() {
+    let mut world = connected();
+    world.request(1, 0, Attempt::Wait);
+    world.exchange();
+    let [call] = world.calls_that(Heard::Granted)[..] else {
+        panic!()
+    };
+    assert_eq!(world.express.release(call, None), Way::Runtime);
+    let other = world.line(2, 0);
+    let mutex = world.mutexes[&(1, 1)].mutex;
+    let next = Call { cookie: 99, ..call };
+    let way = world
+        .express
+        .request(mutex, next, Mode::Exclusive, Attempt::Wait, false, other);
+    assert_eq!(way, Way::NoLine);
 }

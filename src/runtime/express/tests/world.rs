@@ -1,16 +1,15 @@
 //! The lane between JavaScript's threads, the server and the runtime, each of which does its next step when it is told to.
 
 use super::gate;
-use super::server::{Redis, STRANGER, end_of, words};
+use super::server::{Redis, STRANGER};
+use super::thread::{Open, Side};
 use crate::backend::{Attempt, Identity};
-use crate::core::lease::Terms;
 use crate::core::mode::Mode;
-use crate::runtime::commands::{Call, Command, MutexId};
-use crate::runtime::express::{Departure, Express, Place, Told, Way};
+use crate::runtime::commands::{Call, Command};
+use crate::runtime::express::{Express, Told};
 use crate::url::{self, Server, Target};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub const IDS: u8 = 2;
@@ -42,14 +41,17 @@ pub struct World {
     /// The runtime's gate: the first of each lock asks.
     pub gates: HashMap<u8, VecDeque<gate::Request>>,
     pub connections: Vec<Connection>,
-    /// The open connection of each thread, by its place in `connections`.
-    pub open: HashMap<u32, usize>,
+    /// Each thread's side of each lane.
+    pub sides: HashMap<(u32, u32), Side>,
+    pub mutexes: HashMap<(u32, u8), Open>,
+    /// What the runtime is still to close, and what it has closed without the thread's having heard of it.
+    pub closing: VecDeque<(u32, u8, Open)>,
+    pub closed: VecDeque<(u32, u32)>,
     pub calls: HashMap<Call, (u8, Heard)>,
     pub next: u32,
-    pub lane: u32,
 }
 
-fn server() -> Server {
+pub fn server() -> Server {
     match url::parse("rpm+redis://127.0.0.1:1/x").unwrap().target {
         Target::Remote(remote) => remote.server,
         _ => unreachable!(),
@@ -60,102 +62,48 @@ pub fn id_of(id: u8) -> String {
     format!("lock-{id}")
 }
 
-pub fn mutex(env: u32, id: u8) -> MutexId {
-    MutexId(env * 100 + u32::from(id))
-}
-
 impl World {
     pub fn new() -> Self {
         let (sender, commands) = mpsc::unbounded_channel();
         let express = Express::new(sender, Arc::new(Identity::of_this_process("test".into())));
-        let server = server();
-        for env in 1..=ENVS {
-            for id in 0..IDS {
-                let place = Place {
-                    server: &server,
-                    terms: Terms {
-                        ttl: Duration::from_secs(3600),
-                        renew_every: Duration::from_secs(1200),
-                    },
-                    address: ([127, 0, 0, 1], 1).into(),
-                };
-                express.seat(mutex(env, id), place, &id_of(id).into(), None, env);
-            }
-        }
-        let lane = express.lane(mutex(1, 0)).unwrap();
-        Self {
+        let mut world = Self {
             express,
             commands,
             redis: Redis::default(),
             gates: HashMap::new(),
             connections: Vec::new(),
-            open: HashMap::new(),
+            sides: HashMap::new(),
+            mutexes: HashMap::new(),
+            closing: VecDeque::new(),
+            closed: VecDeque::new(),
             calls: HashMap::new(),
             next: 1,
-            lane,
-        }
-    }
-
-    fn go(&mut self, env: u32, way: Way) {
-        match way {
-            Way::Runtime => {}
-            Way::NoLine => self.connect(env),
-            Way::Lane(Departure::Now(bytes)) => self.write(env, &bytes),
-            // The end of the turn; nothing comes between here that matters to the lane.
-            Way::Lane(Departure::Together) => {
-                let bytes = self.express.departing(self.connections[self.open[&env]].line);
-                self.write(env, &bytes);
+        };
+        for env in 1..=ENVS {
+            for id in 0..IDS {
+                world.open(env, id);
             }
         }
-    }
-
-    pub fn connect(&mut self, env: u32) {
-        if let Some((line, greeting)) = self.express.connected(env, self.lane) {
-            self.connections.push(Connection {
-                line,
-                client: i64::from(line) + 1000,
-                requests: VecDeque::new(),
-                replies: Vec::new(),
-                is_cut: false,
-            });
-            self.open.insert(env, self.connections.len() - 1);
-            self.write(env, &greeting);
-        }
-    }
-
-    fn write(&mut self, env: u32, bytes: &[u8]) {
-        let connection = &mut self.connections[self.open[&env]];
-        if connection.is_cut {
-            return;
-        }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let length = end_of(rest);
-            connection.requests.push_back(words(&rest[..length]));
-            rest = &rest[length..];
-        }
-    }
-
-    pub fn disconnect(&mut self, env: u32) {
-        if let Some(at) = self.open.remove(&env) {
-            self.express.disconnected(self.connections[at].line);
-        }
+        world
     }
 
     pub fn request(&mut self, env: u32, id: u8, attempt: Attempt) {
+        let Some(Open { mutex, .. }) = self.mutexes.get(&(env, id)).copied() else {
+            return;
+        };
         let call = Call { env, cookie: self.next };
         self.next += 1;
         self.calls.insert(call, (id, Heard::Nothing));
-        let way = self
-            .express
-            .request(mutex(env, id), call, Mode::Exclusive, attempt, false);
-        self.go(env, way);
+        let line = self.line(env, id);
+        let way = self.express.request(mutex, call, Mode::Exclusive, attempt, false, line);
+        self.go(env, id, way);
     }
 
     pub fn release(&mut self, call: Call) {
         self.hear(call, Heard::Releasing);
-        let way = self.express.release(call);
-        self.go(call.env, way);
+        let id = self.calls[&call].0;
+        let way = self.express.release(call, self.line(call.env, id));
+        self.go(call.env, id, way);
     }
 
     pub fn cancel(&mut self, call: Call) {
@@ -199,8 +147,13 @@ impl World {
 
     /// JavaScript reads `share` quarters of what has come.
     pub fn read(&mut self, env: u32, share: usize) {
-        let Some(at) = self.open.get(&env) else { return };
-        let connection = &mut self.connections[*at];
+        for at in self.connections_of(env) {
+            self.read_on(at, share);
+        }
+    }
+
+    fn read_on(&mut self, at: usize, share: usize) {
+        let connection = &mut self.connections[at];
         let line = connection.line;
         let count = (connection.replies.len() * share).div_ceil(4);
         let bytes: Vec<u8> = connection.replies.drain(..count).collect();
@@ -220,7 +173,7 @@ impl World {
         assert_eq!(departing, !self.express.state.lock().lines[&line].out.is_empty());
         if departing {
             let bytes = self.express.departing(line);
-            self.write(env, &bytes);
+            self.write(at, &bytes);
         }
     }
 
@@ -246,9 +199,11 @@ impl World {
 pub fn connected() -> World {
     let mut world = World::new();
     for env in 1..=ENVS {
-        world.connect(env);
-        world.serve(world.open[&env]);
-        world.serve(world.open[&env]);
+        let lane = world.mutexes[&(env, 0)].lane;
+        world.connect(env, lane);
+        let [at] = world.connections_of(env)[..] else { panic!() };
+        world.serve(at);
+        world.serve(at);
         world.read(env, 4);
     }
     world
@@ -258,9 +213,11 @@ pub fn connected() -> World {
 pub fn deaf() -> World {
     let mut world = World::new();
     for env in 1..=ENVS {
-        world.connect(env);
-        world.serve(world.open[&env]);
-        world.refuse(world.open[&env]);
+        let lane = world.mutexes[&(env, 0)].lane;
+        world.connect(env, lane);
+        let [at] = world.connections_of(env)[..] else { panic!() };
+        world.serve(at);
+        world.refuse(at);
         world.read(env, 4);
     }
     world
