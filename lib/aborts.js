@@ -1,41 +1,73 @@
 "use strict"
 
+const notify = require("./notify.js")
+
 /*
- * One listener per signal, however many calls wait under it: a program that passes its shutdown signal to a thousand calls
- * gets no warning of a leak, and pays for one listener.
+ * One listener per signal, however many requests wait under it: a program that passes its shutdown signal to a thousand calls gets no
+ * warning of a leak, and pays for one listener. And they are withdrawn together, which only one who knows all of them can do.
  */
 
-/** @type {WeakMap<AbortSignal, { calls: Set<(reason: unknown) => void>, listener: () => void }>} */
-const watched = new WeakMap()
+/** @type {WeakMap<AbortSignal, Watch>} */
+const watches = new WeakMap()
+
+/** Why a signal has aborted; undefined if it has not. */
+function reasonOf (signal) {
+    // Signals from elsewhere may have no reason.
+    return signal.aborted ? signal.reason ?? new DOMException("This operation was aborted", "AbortError") : undefined
+}
+
+/** The requests that wait under one signal. */
+class Watch {
+    #signal
+    #requests = new Set()
+    #isLeaving = false
+    #listener
+
+    constructor (signal, withdrawAll) {
+        this.#signal = signal
+        this.#listener = () => {
+            watches.delete(signal)
+            withdrawAll([ ...this.#requests ], reasonOf(signal))
+        }
+        signal.addEventListener("abort", this.#listener, { once: true })
+    }
+
+    add (request) {
+        this.#requests.add(request)
+    }
+
+    /** The last request takes the listener away, soon: another one may come first, and a signal may be anybody's code. */
+    delete (request) {
+        this.#requests.delete(request)
+        if (this.#requests.size === 0 && !this.#isLeaving) {
+            this.#isLeaving = true
+            notify.later(undefined, leave, this)
+        }
+    }
+
+    leave () {
+        this.#isLeaving = false
+        if (this.#requests.size === 0 && watches.get(this.#signal) === this) {
+            watches.delete(this.#signal)
+            this.#signal.removeEventListener("abort", this.#listener)
+        }
+    }
+}
+
+const leave = (watch) => { watch.leave() }
 
 /**
- * Calls `call` with the reason when the signal aborts, unless `forget` was called before.
- * @param {AbortSignal} signal one that has not aborted yet
- * @param {(reason: unknown) => void} call
+ * @param {AbortSignal} signal
+ * @param {(requests: object[], reason: unknown) => void} withdrawAll called with those that were added and not deleted when it aborts
+ * @returns {Watch} of this signal
  */
-function watch (signal, call) {
-    let entry = watched.get(signal)
-    if (entry === undefined) {
-        const calls = new Set()
-        const listener = () => {
-            watched.delete(signal)
-            for (const each of calls)
-                each(signal.reason)
-        }
-        entry = { calls, listener }
-        watched.set(signal, entry)
-        signal.addEventListener("abort", listener, { once: true })
+function watch (signal, withdrawAll) {
+    let found = watches.get(signal)
+    if (found === undefined) {
+        found = new Watch(signal, withdrawAll)
+        watches.set(signal, found)
     }
-    entry.calls.add(call)
+    return found
 }
 
-/** Ends a `watch`; the last one takes the listener away. */
-function forget (signal, call) {
-    const entry = watched.get(signal)
-    if (entry !== undefined && entry.calls.delete(call) && entry.calls.size === 0) {
-        watched.delete(signal)
-        signal.removeEventListener("abort", entry.listener)
-    }
-}
-
-module.exports = { watch, forget }
+module.exports = { reasonOf, watch }

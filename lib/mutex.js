@@ -5,24 +5,28 @@ const { debuglog, inspect } = require("node:util")
 const errors = require("./errors.js")
 const settings = require("./settings.js")
 const { createModel, parse } = require("./models/index.js")
+// Before a test can put others in the place of the timers.
+require("./timing.js")
 
 require("./cluster/role.js").join()
 
 /* What opens and uses mutexes is loaded with the first one that opens: a program that only loads the package waits less. */
-let aborts, lock, port, trace, Waiter
+let lock, port, request, trace, Session
 
 function load () {
-    aborts = require("./aborts.js")
-    lock   = require("./lock.js")
-    port   = require("./port.js")
-    trace  = require("./trace.js")
-    Waiter = require("./waiter.js").Waiter
+    lock    = require("./lock.js")
+    port    = require("./port.js")
+    request = require("./request.js")
+    trace   = require("./trace.js")
+    Session = require("./session.js").Session
 }
 
 const debug = debuglog("ipc-mutex")
 /** As in lib/lock.js. */
 const asyncDispose = Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")
 const CLOSED = "closed", OPENING = "opening", OPEN = "open", CLOSING = "closing"
+/** What a call that succeeds at once resolves to: one promise, made once. */
+const DONE = Promise.resolve()
 
 /** Mutual exclusion, as far as the URL reaches. See index.d.ts. */
 class Mutex extends EventEmitter {
@@ -32,17 +36,12 @@ class Mutex extends EventEmitter {
     #detector
     #state = CLOSED
     #opening
-    #model
-    /** The spm model while nothing but the lock itself is asked of it: nobody listens to events or looks for deadlocks. */
-    #quick = null
-    #observed = false
-    /* Made when they are needed, because a program may have many mutexes that are open and idle. */
-    /** What `acquire()` got and `release()` has not given back, oldest first. */
-    #holds
-    /** Requests without an answer, and what to do when one is withdrawn. */
-    #waiters
-    /** The handles of `lock()` that are held. */
-    #locks
+    #closing
+    /** What is asked and held, from `open()` to `close()`. */
+    #session
+    /** The model, while nobody but the caller wants to know of an `acquire()` without options: then the lock's word may be all that changes. */
+    #fast = null
+    #isObserved = false
 
     constructor (url, options) {
         super()
@@ -51,7 +50,7 @@ class Mutex extends EventEmitter {
         this.#target = parse(text)
         this.#url = text
         this.#label = label
-        this.#detector = detectDeadlocks || debug.enabled ? require("./deadlock.js").detector() : null
+        this.#detector = detectDeadlocks ? require("./deadlock.js").detector() : undefined
     }
 
     get id () {
@@ -66,14 +65,15 @@ class Mutex extends EventEmitter {
     }
 
     async #open () {
+        let session
         try {
             if (port === undefined)
                 load()
-            this.#model = createModel(this.#target, this.#url, this.#label, this)
-            await this.#model.open()
+            session = new Session(this, this.#url, this.#target, this.#detector, this.#isObserved)
+            session.model = createModel(session, this.#label)
+            await session.model.open()
         }
         catch (error) {
-            this.#model = undefined
             this.#state = CLOSED
             debug("%s: open failed: %s", this.id, error.message)
             throw errors.retraced(error)
@@ -81,8 +81,11 @@ class Mutex extends EventEmitter {
         finally {
             this.#opening = undefined
         }
+        if (this.#isObserved)
+            session.observe()
+        this.#session = session
         this.#state = OPEN
-        this.#chooseQuick()
+        this.#fast = !this.#isObserved && this.#detector === undefined && session.model.take !== undefined ? session.model : null
         debug("%s: open", this.id)
     }
 
@@ -92,99 +95,58 @@ class Mutex extends EventEmitter {
         if (this.#state !== OPEN)
             throw errors.notOpen()
         this.#state = CLOSING
-        this.#quick = null
-        const error = errors.closed(this.id)
-        // The last first: so none of them gets in because of another's withdrawal.
-        for (const withdraw of [ ...this.#waiters?.values() ?? [] ].reverse())
-            withdraw(error, true)
-        for (const [ hold, handle ] of this.#locks ?? []) {
-            hold.onlost = undefined
-            lock.close(handle, error)
-        }
-        for (const hold of this.#holds ?? [])
-            hold.onlost = undefined
-        this.#locks = this.#holds = undefined
+        this.#fast = null
+        const session = this.#session
+        this.#session = undefined
         try {
-            await this.#model.close()
+            await (this.#closing = session.close())
         }
         finally {
-            this.#model = undefined
+            this.#closing = undefined
             this.#state = CLOSED
             debug("%s: closed", this.id)
         }
     }
 
     acquire (options) {
-        if (this.#quick !== null && options === undefined && !trace.active())
-            return this.#quick.acquire()
-        return this.#guarded(() => this.#acquire(options))
-    }
-
-    /** Calls that may make the caller a holder are watched for deadlocks, if that is wanted. */
-    #guarded (call) {
-        return this.#detector === null ? call() : this.#detector.guard(call)
-    }
-
-    async #acquire (options) {
-        const given = settings.acquireOptions(options)
-        try {
-            this.#keep(await this.#take(given.shared, true, false, given))
-        }
-        catch (error) {
-            throw errors.retraced(error)
-        }
+        if (this.#fast !== null && options === undefined && !trace.active() && this.#fast.take())
+            return DONE
+        return this.#ask("ACQUIRE", options)
     }
 
     tryAcquire (options) {
-        return this.#guarded(() => this.#tryAcquire(options))
-    }
-
-    async #tryAcquire (options) {
-        const given = settings.tryOptions(options)
-        const hold = await this.#take(given.shared, false, false, given)
-        if (hold !== null)
-            this.#keep(hold)
-        return hold !== null
+        return this.#ask("TRY_ACQUIRE", options)
     }
 
     release () {
         // Such a hold began while nobody traced, so there is no span to end.
-        if (this.#quick !== null && this.#quick.ticket !== 0)
-            return this.#quick.free()
-        return this.#release()
-    }
-
-    async #release () {
-        if (this.#state !== OPEN)
-            throw errors.notOpen()
-        const hold = this.#model.takeQuickHold?.() ?? this.#holds?.shift()
-        if (hold === undefined)
-            throw errors.notAcquired()
-        await this.#letGo(hold)
+        if (this.#fast !== null && this.#fast.isTaken)
+            return this.#fast.free()
+        return this.#state === OPEN ? this.#session.release() : Promise.reject(errors.notOpen())
     }
 
     lock (options) {
-        return this.#guarded(() => this.#lock(options))
-    }
-
-    async #lock (options) {
-        const given = settings.acquireOptions(options)
-        try {
-            return this.#handle(await this.#take(given.shared, true, true, given))
-        }
-        catch (error) {
-            throw errors.retraced(error)
-        }
+        return this.#ask("LOCK", options)
     }
 
     tryLock (options) {
-        return this.#guarded(() => this.#tryLock(options))
+        return this.#ask("TRY_LOCK", options)
     }
 
-    async #tryLock (options) {
-        const given = settings.tryOptions(options)
-        const hold = await this.#take(given.shared, false, true, given)
-        return hold === null ? null : this.#handle(hold)
+    #ask (kind, options) {
+        let asked
+        try {
+            const given = request[kind].wait ? settings.acquireOptions(options) : settings.tryOptions(options)
+            if (this.#state !== OPEN)
+                throw errors.notOpen()
+            asked = new request.Request(this.#session, request[kind], given)
+        }
+        catch (error) {
+            return Promise.reject(error)
+        }
+        const promise = trace.active() ? trace.asking(asked, () => asked.send()) : asked.send()
+        this.#detector?.promised(asked, promise)
+        return promise
     }
 
     async withLock (options, fn) {
@@ -193,6 +155,7 @@ class Mutex extends EventEmitter {
         if (typeof fn !== "function")
             throw settings.wrongType("fn", "a function", fn)
         const handle = await this.lock(options)
+        lock.check(handle)
         let result
         // The call is pending until the lock is released: it keeps the process alive, whatever the function waits for.
         port.keepAlive()
@@ -218,11 +181,13 @@ class Mutex extends EventEmitter {
     async query () {
         if (this.#state !== OPEN)
             throw errors.notOpen()
-        return this.#model.query()
+        return this.#session.model.query()
     }
 
     async [asyncDispose] () {
-        if (this.#state === OPEN || this.#state === OPENING)
+        if (this.#state === CLOSING)
+            await this.#closing
+        else if (this.#state !== CLOSED)
             await this.close()
     }
 
@@ -230,7 +195,7 @@ class Mutex extends EventEmitter {
         return `Mutex ${inspect({ id: this.id, model: this.#target.model, state: this.#state }, options)}`
     }
 
-    /* Once somebody listens, calls take the way on which events are told. */
+    /* Once somebody listens, every hold is one that can be told of. */
 
     on (...args) {
         this.#observe()
@@ -247,130 +212,9 @@ class Mutex extends EventEmitter {
     }
 
     #observe () {
-        this.#observed = true
-        this.#quick = null
-        this.#model?.heed?.((hold) => {
-            hold.onlost = (reason) => this.#lost(hold, reason)
-            this.#keep(hold)
-        })
-    }
-
-    #chooseQuick () {
-        this.#quick = !this.#observed && this.#detector === null && !debug.enabled ? this.#model.quick ?? null : null
-    }
-
-    /**
-     * Asks the model. The place in the queue is taken before this returns.
-     * @returns {Promise<import("./hold.js").Hold | null>} null: taken, and not to be waited for
-     */
-    #take (shared, wait, fenced, { timeout, signal }) {
-        if (this.#state !== OPEN)
-            return Promise.reject(errors.notOpen())
-        if (signal?.aborted)
-            return Promise.reject(signal.reason)
-        if (this.#detector !== null && wait && timeout === undefined) {
-            const conflict = this.#detector.conflict(this.#target, shared)
-            if (conflict !== undefined)
-                return Promise.reject(conflict)
-        }
-        const waiter = new Waiter(shared, wait, fenced)
-        const span = trace.begin(this.#target, shared)
-        const flow = this.#detector?.begin(this.#target, shared)
-        let timer
-        const onabort = (reason) => withdraw(reason, false)
-        const over = () => {
-            this.#waiters.delete(waiter)
-            clearTimeout(timer)
-            if (signal !== undefined)
-                aborts.forget(signal, onabort)
-        }
-        const withdraw = (error, closing) => {
-            over()
-            if (flow !== undefined)
-                this.#detector.end(flow, null)
-            trace.end(span, error)
-            debug("%s: withdrawn: %s", this.id, error?.message)
-            // A mutex that closes withdraws all its requests at once; otherwise the promise settles when the waiter is gone.
-            const gone = closing ? undefined : this.#model.cancel(waiter)
-            if (closing)
-                this.#model.abandon(waiter)
-            if (gone === undefined)
-                waiter.reject(error)
-            else
-                gone.then(() => waiter.reject(error), () => waiter.reject(error))
-        }
-        waiter.onend = (hold, error) => {
-            over()
-            if (flow !== undefined)
-                this.#detector.end(flow, hold)
-            this.#answered(hold, span, error)
-        }
-        this.#waiters ??= new Map()
-        this.#waiters.set(waiter, withdraw)
-        if (timeout !== undefined)
-            timer = setTimeout(() => withdraw(errors.timedOut(this.id, timeout), false), timeout)
-        if (signal !== undefined)
-            aborts.watch(signal, onabort)
-        this.#model.request(waiter)
-        return waiter.promise
-    }
-
-    #answered (hold, span, error) {
-        trace.end(span, error)
-        if (hold === null)
-            return
-        hold.onlost = (reason) => this.#lost(hold, reason)
-        trace.hold(span, hold)
-        debug("%s: acquired (%s)", this.id, hold.mode)
-        if (this.#observed)
-            queueMicrotask(() => this.emit("acquire", this.#describe(hold)))
-    }
-
-    #keep (hold) {
-        this.#holds ??= []
-        this.#holds.push(hold)
-    }
-
-    #handle (hold) {
-        const handle = lock.make(this.id, hold, () => {
-            this.#locks?.delete(hold)
-            return this.#letGo(hold)
-        })
-        this.#locks ??= new Map()
-        this.#locks.set(hold, handle)
-        if (hold.lost !== undefined)
-            lock.end(handle, hold.lost)
-        return handle
-    }
-
-    async #letGo (hold) {
-        this.#detector?.left(hold)
-        try {
-            await hold.release()
-        }
-        catch (error) {
-            trace.released(hold, error)
-            throw error
-        }
-        trace.released(hold)
-        debug("%s: released", this.id)
-        if (this.#observed)
-            this.emit("release", this.#describe(hold))
-    }
-
-    #lost (hold, error) {
-        debug("%s: lost: %s", this.id, error.message)
-        trace.released(hold, error)
-        this.#detector?.left(hold)
-        const handle = this.#locks?.get(hold)
-        if (handle !== undefined)
-            lock.end(handle, error)
-        this.emit("lost", error, this.#describe(hold))
-    }
-
-    #describe (hold) {
-        const { mode, token } = hold
-        return token === undefined ? { id: this.id, mode } : { id: this.id, mode, token }
+        this.#isObserved = true
+        this.#fast = null
+        this.#session?.observe()
     }
 }
 

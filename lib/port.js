@@ -38,12 +38,12 @@ function answer (kind, number, a, b, c) {
     if (listener === undefined)
         return
     switch (kind) {
-        case GRANTED:  return listener.granted(a)
-        case BUSY:     return listener.busy()
-        case DONE:     return listener.done()
-        case SNAPSHOT: return listener.done(a)
-        case FAILED:   return listener.failed(new MutexError(a, b, c))
-        case LOST:     return listener.lose(new MutexError(a, b, c))
+        case GRANTED:  return listener.granted?.(a)
+        case BUSY:     return listener.busy?.()
+        case DONE:     return listener.done?.()
+        case SNAPSHOT: return listener.done?.(a)
+        case FAILED:   return listener.failed?.(new MutexError(a, b, c))
+        case LOST:     return listener.lose?.(new MutexError(a, b, c))
     }
 }
 
@@ -61,12 +61,19 @@ function attach () {
     return environment
 }
 
-/** A free number for a call, and the listener that hears its answers until `forget`. */
-function listen (listener) {
+/**
+ * Lets a listener hear the answers under a number until `forget`, and only those that it has a method for.
+ * @param {number} [number] that of a listener whose place it takes; otherwise one that no answer on its way can name
+ */
+function listen (listener, number = unused()) {
+    listeners.set(number, listener)
+    return number
+}
+
+function unused () {
     do
         next = next === 0xffffffff ? 1 : next + 1
     while (listeners.has(next))
-    listeners.set(next, listener)
     return next
 }
 

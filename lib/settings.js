@@ -80,6 +80,10 @@ const DEFAULTS = Object.freeze({ shared: false, timeout: undefined, signal: unde
 /** @returns {{ shared: boolean }} what a call that does not wait is given */
 const tryOptions = (options) => acquireOptions(options, TRY)
 
+/** By its shape, as a test's environment and polyfills have signals of their own. */
+const isSignal = (value) => typeof value === "object" && value !== null && "aborted" in value &&
+    typeof value.addEventListener === "function" && typeof value.removeEventListener === "function"
+
 /** @returns {{ shared: boolean, timeout?: number, signal?: AbortSignal }} */
 function acquireOptions (options, known = ACQUIRE) {
     if (options === undefined)
@@ -97,7 +101,7 @@ function acquireOptions (options, known = ACQUIRE) {
         error.code = "ERR_OUT_OF_RANGE"
         throw error
     }
-    if (signal !== undefined && !(signal instanceof AbortSignal))
+    if (signal !== undefined && !isSignal(signal))
         throw wrongType("options.signal", "an AbortSignal", signal)
     return { shared, timeout: timeout > LONGEST ? undefined : timeout, signal }
 }

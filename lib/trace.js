@@ -1,6 +1,9 @@
 "use strict"
 
-const channel = require("node:diagnostics_channel").channel
+const { AsyncResource } = require("node:async_hooks")
+const { channel } = require("node:diagnostics_channel")
+const notify = require("./notify.js")
+const { now } = require("./timing.js")
 
 /*
  * Two tracing channels in the sense of node:diagnostics_channel: "ipc-mutex:acquire" spans the wait, "ipc-mutex:hold" the
@@ -19,59 +22,75 @@ function active () {
     return heard(ACQUIRE) || heard(HOLD)
 }
 
-const now = () => performance.now()
-
-/** The wait begins. @returns {object | undefined} what the channels' listeners get, again and again until the end */
-function begin (target, shared) {
-    if (!active())
-        return undefined
-    const context = { id: target.id, model: target.model, mode: shared ? "shared" : "exclusive", begun: now() }
-    const message = { id: context.id, model: context.model, mode: context.mode }
-    context.message = message
-    ACQUIRE.start.publish(message)
-    ACQUIRE.end.publish(message)
-    return context
+/** Publishes the start of a span, and calls `call` with what subscribers have bound to it (`bindStore`). Node 18 has no such thing. */
+function within (start, message, call) {
+    if (typeof start.runStores === "function")
+        return start.runStores(message, call)
+    start.publish(message)
+    return call()
 }
 
-/** The wait is over: granted, busy or failed. */
-function end (context, error) {
-    if (context === undefined)
+/** Sends a request, as the beginning of its span. @template T @param {() => T} send @returns {T} */
+function asking (request, send) {
+    const { target: { id, model } } = request.session
+    const message = { id, model, mode: request.shared ? "shared" : "exclusive" }
+    request.span = { message, begun: now() }
+    return within(ACQUIRE.start, message, () => {
+        try {
+            return send()
+        }
+        finally {
+            ACQUIRE.end.publish(message)
+        }
+    })
+}
+
+/** The request was granted: its span ends, and that of the hold begins. */
+function granted (request, hold) {
+    const { span } = request
+    if (span === undefined)
         return
-    const { message } = context
-    message.waitTime = now() - context.begun
+    refused(request)
+    const { id, model, mode, waitTime } = span.message
+    const message = { id, model, mode, waitTime }
+    if (hold.token !== undefined)
+        message.token = hold.token
+    hold.span = { message, begun: now() }
+    notify.later(hold, begin, hold, message)
+}
+
+function begin (hold, message) {
+    within(HOLD.start, message, () => {
+        hold.context = new AsyncResource("IPC_MUTEX", { requireManualDestroy: true })
+        HOLD.end.publish(message)
+    })
+}
+
+/** The request is over without the lock. */
+function refused (request, error) {
+    finish(ACQUIRE, request, "waitTime", error)
+}
+
+/** The hold is over. */
+function ended (hold, error) {
+    finish(HOLD, hold, "holdTime", error)
+}
+
+function finish (channels, of, duration, error) {
+    const { span } = of
+    if (span === undefined)
+        return
+    span.message[duration] = now() - span.begun
+    notify.later(of, publish, channels, { message: span.message, error })
+}
+
+function publish (channels, { message, error }) {
     if (error !== undefined) {
         message.error = error
-        ACQUIRE.error.publish(message)
+        channels.error.publish(message)
     }
-    ACQUIRE.asyncStart.publish(message)
-    ACQUIRE.asyncEnd.publish(message)
+    channels.asyncStart.publish(message)
+    channels.asyncEnd.publish(message)
 }
 
-/** The hold begins. */
-function hold (context, granted) {
-    if (context === undefined)
-        return
-    const message = { id: context.id, model: context.model, mode: context.mode, waitTime: context.message.waitTime }
-    if (granted.token !== undefined)
-        message.token = granted.token
-    granted.trace = { message, begun: now() }
-    HOLD.start.publish(message)
-    HOLD.end.publish(message)
-}
-
-/** The hold is over: released, or lost. */
-function released (granted, error) {
-    const { trace } = granted
-    if (trace === undefined)
-        return
-    granted.trace = undefined
-    trace.message.holdTime = now() - trace.begun
-    if (error !== undefined) {
-        trace.message.error = error
-        HOLD.error.publish(trace.message)
-    }
-    HOLD.asyncStart.publish(trace.message)
-    HOLD.asyncEnd.publish(trace.message)
-}
-
-module.exports = { active, begin, end, hold, released }
+module.exports = { active, asking, ended, granted, refused }

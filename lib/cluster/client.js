@@ -1,16 +1,22 @@
 "use strict"
 
 const native = require("../native.js")
+const notify = require("../notify.js")
 const port = require("../port.js")
 const { threadId } = require("../thread.js")
 const { MutexError } = require("../errors.js")
-const { CUT, lost, Request, Call } = require("./request.js")
+const { Call } = require("./call.js")
 const { Word } = require("./word.js")
+const { setImmediate, setTimeout, clearTimeout } = require("../timing.js")
 const { VERSION, ASK, ANSWER, SHARED, WAIT } = require("./frames.js")
 
 /** How long `open()` waits for the other side to answer for the first time: so many times so many milliseconds. */
 const LOOKS = 10, PATIENCE = 500
 
+/** Why there are no answers any more, unless it is known better. */
+const CUT = "the connection to the cluster primary is closed, and with it every lock that it gave"
+
+const lost = (why = CUT) => new MutexError("ERR_LOCK_LOST", `the lock was lost: ${why}`)
 const unreachable = (message) => new MutexError("ERR_PRIMARY", message)
 const full = () => new MutexError("ERR_SERVER", "the lock table of the cluster primary is full")
 
@@ -21,16 +27,20 @@ class Client {
     #welcomed = false
     /** Why there will be no answers any more. */
     #end
-    /** Whatever has a number that an answer may name. */
-    #asked = new Map()
+    /** Requests that were not answered, by number, with the model that asked. */
+    #requests = new Map()
+    /** Calls that were not answered, by number. A request has its own for its withdrawal, and then for the release of its hold. */
+    #calls = new Map()
+    /** The numbers of requests that are held. */
+    #holds = new Set()
     /** Mutexes whose `open()` waits, by number: `{ model, call }`. */
     #opening = new Map()
     /** Those whose `open()` has given up, and which must be closed should they be opened after all. */
     #abandoned = new Set()
     /** Those that are open. */
     #models = new Set()
-    /** By id, while mutexes of it are open: how many they are, and how many of their requests are on the way. */
-    #ways = new Map()
+    /** By id, while mutexes of it are open: how many they are, and how many of their requests were not answered. */
+    #queues = new Map()
     /** The memory with the locks' words, if it is lent, where in it our sign is, and what that is. */
     #memory
     #sign
@@ -54,10 +64,10 @@ class Client {
         if (this.#end !== undefined)
             throw unreachable(this.#end)
         const number = model.number = ++this.#mutexes
-        model.way = this.#ways.get(model.id)
-        if (model.way === undefined)
-            this.#ways.set(model.id, model.way = { mutexes: 0, asked: 0 })
-        model.way.mutexes++
+        model.queue = this.#queues.get(model.id)
+        if (model.queue === undefined)
+            this.#queues.set(model.id, model.queue = { mutexes: 0, asked: 0 })
+        model.queue.mutexes++
         try {
             await this.#opened(model, number)
         }
@@ -88,34 +98,33 @@ class Client {
         }
     }
 
-    request (model, waiter) {
+    ask (model, request) {
         if (this.#end !== undefined)
-            return waiter.failed(unreachable(this.#end))
-        const number = this.#number() + (waiter.fenced ? 1 : 0)
-        waiter.key = number
-        this.#asked.set(number, new Request(number, model, waiter))
-        this.#post([ ASK.REQUEST, model.number, number, (waiter.shared ? SHARED : 0) + (waiter.wait ? WAIT : 0) ])
+            return request.failed(unreachable(this.#end))
+        const number = request.key = this.#number() + (request.fenced ? 1 : 0)
+        this.#requests.set(number, { model, request })
+        model.queue.asked++
+        this.#post([ ASK.REQUEST, model.number, number, (request.shared ? SHARED : 0) + (request.wait ? WAIT : 0) ])
     }
 
-    /** @returns {Promise<void>} when the waiter is gone there too */
-    cancel (waiter) {
-        const gone = this.#asked.get(waiter.key).withdraw()
-        this.#post([ ASK.CANCEL, waiter.key ])
-        return gone
+    /** @returns {Promise<void>} when the request is gone there too; without the other side it is */
+    cancel ({ key }) {
+        if (this.#answered(key) === undefined)
+            return Promise.resolve()
+        return this.#call(key, [ ASK.CANCEL, key ], () => undefined)
     }
 
-    release (hold) {
-        const released = hold.request.release()
-        this.#post([ ASK.RELEASE, hold.key ])
-        return released
+    release (number) {
+        this.#holds.delete(number)
+        return this.#call(number, [ ASK.RELEASE, number ], (why) => lost(why.message))
     }
 
     /**
-     * The hold of request `number`, or the one by the word if that is 0, is over: the table's side must look.
+     * The hold of request `number`, or the one by the word if that is 0, is over, and its memory marked: the table's side must look.
      * @returns {Promise<void> | undefined} when it has been told; undefined: it has. Rejects with the loss if there is nobody to be told
      */
-    left (model, number) {
-        this.#asked.delete(number)
+    marked (model, number) {
+        this.#holds.delete(number)
         const leaving = this.#post([ ASK.LEFT, model.number, number ], true)
         if (leaving === undefined && this.#end === undefined)
             return undefined
@@ -125,15 +134,22 @@ class Client {
         })
     }
 
+    /** Looks whether the other side still serves us: it says so in the lent memory before it serves others with what we had. */
+    verify () {
+        if (this.#memory !== undefined && Atomics.load(this.#memory, this.#sign) !== this.#owner)
+            this.#ended(CUT)
+    }
+
     query (id) {
-        return this.#call((number) => [ ASK.QUERY, number, id ])
+        const number = this.#number()
+        return this.#call(number, [ ASK.QUERY, number, id ])
     }
 
     async close (model) {
         this.#forget(model)
         // Without the other side nothing is left to be closed.
-        if (this.#end === undefined)
-            await this.#call((number) => [ ASK.CLOSE, number, model.number ]).catch(() => {})
+        const number = this.#number()
+        await this.#call(number, [ ASK.CLOSE, number, model.number ], () => undefined)
     }
 
     /**
@@ -152,17 +168,17 @@ class Client {
                 return this.#ended(CUT)
             const number = frame[at++]
             switch (kind) {
-                case ANSWER.GRANTED:   this.#asked.get(number)?.granted(); break
-                case ANSWER.FENCED:    this.#asked.get(number)?.granted(BigInt(frame[at++])); break
-                case ANSWER.BUSY:      this.#over(number)?.busy(); break
+                case ANSWER.GRANTED:   this.#granted(number); break
+                case ANSWER.FENCED:    this.#granted(number, BigInt(frame[at++])); break
+                case ANSWER.BUSY:      this.#answered(number)?.busy(); break
+                case ANSWER.FULL:      this.#answered(number)?.failed(full()); break
                 case ANSWER.RELEASED:
                 case ANSWER.WITHDRAWN:
-                case ANSWER.CLOSED:    this.#over(number)?.done(); break
-                case ANSWER.REFUSED:   this.#refused(number); break
-                case ANSWER.SNAPSHOT:  this.#over(number)?.done(frame[at++]); break
+                case ANSWER.CLOSED:    this.#returned(number)?.done(); break
+                case ANSWER.REFUSED:   this.#returned(number)?.failed(lost("the cluster primary knows nothing of this hold")); break
+                case ANSWER.SNAPSHOT:  this.#returned(number)?.done(frame[at++]); break
                 case ANSWER.OPENED:    this.#isOpen(number, frame[at++], frame[at++]); break
-                case ANSWER.UNOPENED:  this.#settle(number)?.failed(full()); break
-                case ANSWER.FULL:      this.#over(number)?.failed(full()); break
+                case ANSWER.UNOPENED:  this.#openingOver(number)?.failed(full()); break
                 case ANSWER.WELCOME:
                     if (!this.#welcome(number, frame, at))
                         return
@@ -173,10 +189,11 @@ class Client {
         }
     }
 
-    /** May answer a release that was none of ours, if others in this process speak in our name. */
-    #refused (number) {
-        if (this.#asked.get(number)?.isReleasing)
-            this.#over(number).refused()
+    /** A grant that is heard late may be one of before we were cut off. */
+    #granted (number, token) {
+        this.verify()
+        if (this.#answered(number)?.granted(number, token))
+            this.#holds.add(number)
     }
 
     #introduce (numbers) {
@@ -208,7 +225,7 @@ class Client {
     }
 
     #giveUp (number) {
-        const call = this.#settle(number)
+        const call = this.#openingOver(number)
         if (call !== undefined) {
             this.#abandoned.add(number)
             call.failed(unreachable(this.#silence()))
@@ -222,7 +239,7 @@ class Client {
                 opening.model.word = new Word(this.#memory, at, handle, this.#sign, this.#owner)
             this.#models.add(opening.model)
         }
-        this.#settle(number)?.done()
+        this.#openingOver(number)?.done()
         if (this.#abandoned.delete(number))
             // Nobody waits for the answer to this.
             this.#post([ ASK.CLOSE, 0, number ])
@@ -230,22 +247,25 @@ class Client {
 
     #forget (model) {
         this.#models.delete(model)
-        if (--model.way.mutexes === 0)
-            this.#ways.delete(model.id)
+        if (--model.queue.mutexes === 0)
+            this.#queues.delete(model.id)
     }
 
-    #settle (number) {
+    #openingOver (number) {
         const call = this.#opening.get(number)?.call
         this.#opening.delete(number)
         return call
     }
 
-    #call (words) {
-        if (this.#end !== undefined)
-            return Promise.reject(unreachable(this.#end))
-        const number = this.#number(), call = new Call()
-        this.#asked.set(number, call)
-        this.#post(words(number))
+    /** Asks what has one answer, under a number; see `Call` for what comes of it without one. */
+    #call (number, words, unanswered) {
+        const call = new Call(unanswered)
+        if (this.#end === undefined) {
+            this.#calls.set(number, call)
+            this.#post(words)
+        }
+        else
+            call.ended(unreachable(this.#end))
         return call.promise
     }
 
@@ -253,27 +273,46 @@ class Client {
         if (this.#end !== undefined)
             return
         this.#end = why
-        const all = [ ...this.#asked.values(), ...[ ...this.#opening.values() ].map(({ call }) => call) ]
-        this.#asked.clear()
+        const error = unreachable(why)
+        for (const model of this.#models)
+            model.ended(error)
+        for (const number of [ ...this.#requests.keys() ])
+            this.#answered(number)?.failed(error)
+        const calls = [ ...this.#calls.values(), ...[ ...this.#opening.values() ].map(({ call }) => call) ]
+        this.#calls.clear()
         this.#opening.clear()
-        // Each by itself: what a listener of the user throws must not keep the news from the others.
-        for (const one of [ ...this.#models, ...all ])
-            process.nextTick(() => one.ended(unreachable(why)))
+        for (const call of calls)
+            call.ended(error)
+        notify.flush()
     }
 
-    #over (number) {
-        const one = this.#asked.get(number)
-        this.#asked.delete(number)
-        return one
+    /** @returns {import("../request.js").Request | undefined} the one with this number, which has its answer now */
+    #answered (number) {
+        const asked = this.#requests.get(number)
+        if (asked === undefined)
+            return undefined
+        this.#requests.delete(number)
+        asked.model.queue.asked--
+        return asked.request
+    }
+
+    #returned (number) {
+        const call = this.#calls.get(number)
+        this.#calls.delete(number)
+        return call
     }
 
     /** An even number that is free, and so is the odd one after it. */
     #number () {
         do
             this.#last = this.#last >= 0x7ffffffc ? 2 : this.#last + 2
-        while (this.#asked.has(this.#last) || this.#asked.has(this.#last + 1))
+        while (this.#isUsed(this.#last) || this.#isUsed(this.#last + 1))
         return this.#last
+    }
+
+    #isUsed (number) {
+        return this.#requests.has(number) || this.#holds.has(number) || this.#calls.has(number)
     }
 }
 
-module.exports = { Client }
+module.exports = { Client, lost }

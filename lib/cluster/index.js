@@ -52,6 +52,6 @@ function byMainThread () {
 }
 
 /** A lock of a cluster's primary and all its workers. */
-const model = (id, label) => new MpmModel(() => client ??= connect(), id, label)
+const model = (session, label) => new MpmModel(() => client ??= connect(), session, label)
 
 module.exports = { model }

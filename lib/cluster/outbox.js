@@ -1,5 +1,7 @@
 "use strict"
 
+const { nextTick } = require("../timing.js")
+
 /** Makes one frame of everything that is said in one turn of the event loop; a lone word leaves at the turn's end as well. */
 class Outbox {
     #send
@@ -43,7 +45,7 @@ class Outbox {
         if (this.#scheduled)
             return
         this.#scheduled = true
-        process.nextTick(turn, this)
+        nextTick(turn, this)
     }
 
     turn () {

@@ -25,14 +25,25 @@ function parse (text) {
 const warn = (message, code) => process.emitWarning(message, { type: "MutexWarning", code: `IPC_MUTEX_${code}` })
 
 /**
- * The model behind a parsed URL; its code is loaded when it is needed.
- * @param {import("node:events").EventEmitter} owner hears "disconnect" and "reconnect"
+ * The model behind a session's URL; its code is loaded when it is needed. A model has no state of a request or a hold: it asks and releases at its
+ * coordinator, and tells the requests what they are answered.
+ *
+ * - `open()` and `close(holds)`, which also releases these holds, resolve when that is done
+ * - `ask(request)` calls `request.granted()`, `busy()` or `failed()`, now or later
+ * - `cancel(request, isClosing)`: the request is withdrawn. A promise, if it is not forgotten at once
+ * - `release(hold)`: a promise; `DONE` if it is free at once
+ * - `verify(hold)`, optional: calls `hold.lose()` if the hold is over by now, whether or not that has been heard
+ * - `query()`
+ * - `take()`, `isTaken` and `free()`, optional: for `acquire()` without options and its release, as long as nothing but the lock's word changes
+ *
+ * @param {import("../session.js").Session} session
  */
-function createModel (target, url, label, owner) {
-    switch (target.model) {
-        case "spm": return new (require("./spm.js").SpmModel)(target.id, label)
-        case "mpm": return require("../cluster/index.js").model(target.id, label)
-        default:    return new (require("./rpm.js").RpmModel)(url, label, owner)
+function createModel (session, label) {
+    const { model } = session.target
+    switch (model) {
+        case "spm": return new (require("./spm.js").SpmModel)(session.id, label)
+        case "mpm": return require("../cluster/index.js").model(session, label)
+        default:    return new (require("./rpm.js").RpmModel)(session, label)
     }
 }
 

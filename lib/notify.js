@@ -1,0 +1,76 @@
+"use strict"
+
+const { microtask, nextTick } = require("./timing.js")
+
+/*
+ * How users are told: listeners of events, subscribers of tracing channels, listeners of `lock.signal`. All of that is foreign code,
+ * which may call anything of ours, and throw. So it never runs while a state changes: what changed is put down here, and told when the
+ * state is whole, in the order in which it happened.
+ */
+
+/** What is to be told: whose asynchronous context it is told in, a function, and its two arguments. */
+const told = []
+/** Signals to abort, and with which reason. They are not made to wait for what is told before them. */
+const aborts = []
+let scheduled = false
+
+function schedule () {
+    if (!scheduled) {
+        scheduled = true
+        microtask(drain)
+    }
+}
+
+/** An error of foreign code: uncaught, as anywhere else, and without effect on the lock. */
+function uncaught (error) {
+    nextTick(() => { throw error })
+}
+
+/**
+ * Calls `call` soon, with two arguments.
+ * @param {{ context?: import("node:async_hooks").AsyncResource }} of the request or hold whose context it is called in
+ */
+function later (of, call, first, second) {
+    told.push(of, call, first, second)
+    schedule()
+}
+
+/** Aborts a signal soon, at the latest with the next `flush`. */
+function abort (controller, reason) {
+    aborts.push(controller, reason)
+    schedule()
+}
+
+/** Aborts now what is to be aborted: for whoever is about to give control back to the caller. */
+function flush () {
+    while (aborts.length > 0) {
+        const [ controller, reason ] = aborts.splice(0, 2)
+        try {
+            controller.abort(reason)
+        }
+        catch (error) {
+            uncaught(error)
+        }
+    }
+}
+
+function drain () {
+    for (;;) {
+        flush()
+        if (told.length === 0)
+            break
+        const [ of, call, first, second ] = told.splice(0, 4)
+        try {
+            if (of?.context === undefined)
+                call(first, second)
+            else
+                of.context.runInAsyncScope(call, undefined, first, second)
+        }
+        catch (error) {
+            uncaught(error)
+        }
+    }
+    scheduled = false
+}
+
+module.exports = { abort, flush, later }

@@ -1,0 +1,243 @@
+"use strict"
+
+const { AsyncResource } = require("node:async_hooks")
+const aborts = require("./aborts.js")
+const errors = require("./errors.js")
+const port = require("./port.js")
+const settings = require("./settings.js")
+const { Hold } = require("./hold.js")
+const { clearTimeout, setTimeout } = require("./timing.js")
+
+const ASKED = "asked", GRANTED = "granted", BUSY = "busy", FAILED = "failed", WITHDRAWN = "withdrawn"
+
+/** What each call of the API asks for, and what it makes of the answer. */
+const ACQUIRE     = Object.freeze({ wait: true,  handle: false, granted: undefined, busy: undefined })
+const TRY_ACQUIRE = Object.freeze({ wait: false, handle: false, granted: true, busy: false })
+const LOCK        = Object.freeze({ wait: true,  handle: true,  granted: undefined, busy: undefined })
+const TRY_LOCK    = Object.freeze({ wait: false, handle: true,  granted: undefined, busy: null })
+
+let resolveIt, rejectIt
+const capture = (resolve, reject) => {
+    resolveIt = resolve
+    rejectIt = reject
+}
+
+/** The end of a call: one microtask behind its request's, in which the hold may have ended again. */
+const conclude = (request) => request.conclude()
+const fail = (error) => { throw errors.retraced(error) }
+
+/**
+ * One request, from the call to its answer: asked, then granted, busy, failed or withdrawn. Each of these happens once and only to a request
+ * that is still asked; the methods say whether it did. The model calls `granted`, `busy` and `failed`, each at any time from within
+ * `model.ask()` on; whoever gives up calls `withdraw`.
+ */
+class Request {
+    #state = ASKED
+    #kind
+    #timeout
+    #signal
+    #resolve
+    #reject
+    #timer
+    /** The other requests under the same signal. */
+    #watch
+    #isSent = false
+    #isPending = false
+    /** Whether a `release()` has been called for what this is going to get. */
+    #isSpokenFor = false
+
+    /**
+     * @param {import("./session.js").Session} session
+     * @param {{ wait: boolean, handle: boolean }} kind one of the above
+     * @param {{ shared: boolean, timeout?: number, signal?: AbortSignal }} given
+     */
+    constructor (session, kind, given) {
+        this.session  = session
+        this.shared   = given.shared
+        /** The model's own names for the request. */
+        this.key      = 0
+        this.ticket   = 0
+        /** The asynchronous context in which users are told. */
+        this.context  = undefined
+        /** What trace.js and deadlock.js know of it. */
+        this.span     = undefined
+        this.flow     = undefined
+        this.hold     = undefined
+        this.#kind    = kind
+        this.#timeout = given.timeout
+        this.#signal  = given.signal
+        this.promise  = new Promise(capture)
+        this.#resolve = resolveIt
+        this.#reject  = rejectIt
+    }
+
+    /** Whether to queue when the lock is taken. */
+    get wait () {
+        return this.#kind.wait
+    }
+
+    /** Whether a handle is wanted, and with it a fencing token. */
+    get fenced () {
+        return this.#kind.handle
+    }
+
+    /** Whether it is a bare `acquire()`, which only `close()` can withdraw. */
+    get isBare () {
+        return this.#kind === ACQUIRE && !this.shared && this.#timeout === undefined && this.#signal === undefined && this.flow === undefined
+    }
+
+    /** Whether it waits for as long as it takes. */
+    get isPatient () {
+        return this.#kind.wait && this.#timeout === undefined
+    }
+
+    /**
+     * Asks the model, unless the mutex has been closed or the signal aborted. The place in the queue is taken before this returns.
+     * @returns {Promise<unknown>} the result of the call
+     */
+    send () {
+        const result = this.promise.then(conclude, fail)
+        // What may run foreign code comes first, when nothing would have to be undone.
+        let reason
+        if (this.#signal !== undefined) {
+            try {
+                this.#watch = aborts.watch(this.#signal, Request.withdrawAll)
+                reason = aborts.reasonOf(this.#signal)
+            }
+            catch (error) {
+                reason = error
+            }
+        }
+        if (reason !== undefined)
+            this.withdraw(reason)
+        else if (!this.session.isOpen)
+            this.withdraw(errors.closed(this.session.id))
+        else
+            this.#ask()
+        return result
+    }
+
+    #ask () {
+        this.#isSent = true
+        this.context = new AsyncResource("IPC_MUTEX", { requireManualDestroy: true })
+        this.session.detector?.asked(this)
+        this.session.requests.add(this)
+        this.#watch?.add(this)
+        this.session.model.ask(this)
+        if (this.#state !== ASKED)
+            return
+        this.#isPending = true
+        port.keepAlive()
+        if (this.#timeout !== undefined)
+            this.#timer = setTimeout(expired, this.#timeout, this, this.#timeout)
+    }
+
+    /**
+     * The lock is this request's.
+     * @param {number} key the model's name for the hold
+     * @param {bigint} [token] the fencing token, if one was asked for
+     */
+    granted (key, token) {
+        if (!this.#end(GRANTED))
+            return false
+        this.hold = new Hold(this.session, key, this.shared, token, this.context)
+        const { session } = this
+        session.began(this.hold, this)
+        if (!this.#kind.handle && !this.#isSpokenFor)
+            session.unreleased.push(this.hold)
+        this.#resolve(this)
+        return true
+    }
+
+    /** Somebody else has the lock, and this request was not to wait. */
+    busy () {
+        if (!this.#end(BUSY))
+            return false
+        this.session.refused(this)
+        this.#resolve(this)
+        return true
+    }
+
+    failed (error) {
+        if (!this.#end(FAILED))
+            return false
+        this.session.refused(this, error)
+        this.#reject(error)
+        return true
+    }
+
+    withdraw (error) {
+        return Request.withdrawAll([ this ], error) === 1
+    }
+
+    /**
+     * Withdraws many, so that none of them is granted because another one goes.
+     * @param {Request[]} requests in the order in which they were asked
+     * @param {boolean} [isClosing] whether the mutex closes: then nobody waits until the coordinator has forgotten them
+     * @returns {number} how many of them were still asked
+     */
+    static withdrawAll (requests, error, isClosing = false) {
+        const withdrawn = requests.filter((request) => request.#end(WITHDRAWN))
+        for (const request of withdrawn)
+            request.session.refused(request, error)
+        // From the last to the first, as those before are no further in the queue for it.
+        for (const request of withdrawn.reverse())
+            request.#cancel(error, isClosing)
+        return withdrawn.length
+    }
+
+    #cancel (error, isClosing) {
+        const gone = this.#isSent ? this.session.model.cancel(this, isClosing) : undefined
+        if (gone === undefined || isClosing)
+            return this.#reject(error)
+        gone.then(() => this.#reject(error), (failure) => {
+            // What kept the wait from its end, if that is known.
+            if (error?.code === "ERR_TIMEOUT")
+                settings.attach(error, "cause", failure)
+            this.#reject(error)
+        })
+    }
+
+    /** Leaves the state "asked", once. */
+    #end (state) {
+        if (this.#state !== ASKED)
+            return false
+        this.#state = state
+        this.session.requests.delete(this)
+        this.#watch?.delete(this)
+        if (this.#timer !== undefined)
+            clearTimeout(this.#timer)
+        if (this.#isPending)
+            port.letGo()
+        return true
+    }
+
+    /** The call's result, for a request that was answered. @throws {Error} why the hold ended, if it did in the meantime */
+    conclude () {
+        if (this.#state === BUSY)
+            return this.#kind.busy
+        this.session.check(this.hold)
+        return this.#kind.handle ? this.hold.handle : this.#kind.granted
+    }
+
+    /** Whether the request waits for what `release()` could give back. */
+    get isUnreleased () {
+        return this.#state === ASKED && !this.#kind.handle && !this.#isSpokenFor
+    }
+
+    /** Gives back what this gets as soon as it gets it. @returns {Promise<void>} rejects if it gets nothing */
+    release () {
+        this.#isSpokenFor = true
+        return this.promise.then(({ hold }) => {
+            if (hold === undefined)
+                throw errors.notAcquired()
+            return hold.release()
+        }, (error) => {
+            throw error.code === "ERR_CLOSED" ? error : errors.notAcquired()
+        })
+    }
+}
+
+const expired = (request, timeout) => { request.withdraw(errors.timedOut(request.session.id, timeout)) }
+
+module.exports = { ACQUIRE, TRY_ACQUIRE, LOCK, TRY_LOCK, Request }

@@ -1,0 +1,159 @@
+"use strict"
+
+const { debuglog } = require("node:util")
+const errors = require("./errors.js")
+const notify = require("./notify.js")
+const trace = require("./trace.js")
+const { BY_WORD, CLOSED, Hold, LOST, RELEASED } = require("./hold.js")
+const { Request } = require("./request.js")
+
+const debug = debuglog("ipc-mutex")
+
+/**
+ * What a mutex has between `open()` and `close()`: its requests and its holds. A mutex that opens again has a new one, so nothing of before
+ * is known there.
+ */
+class Session {
+    #owner
+    /** Whether somebody listens to the mutex's events. */
+    #isObserved
+    #isOpen = true
+    /** The holds that are held, in the order in which they were granted. */
+    #holds = new Set()
+
+    /**
+     * @param {import("node:events").EventEmitter} owner the mutex
+     * @param {string} url
+     * @param {{ id: string, model: string }} target what the URL means
+     * @param {import("./deadlock.js").Detector} [detector]
+     * @param {boolean} isObserved
+     */
+    constructor (owner, url, target, detector, isObserved) {
+        this.#owner      = owner
+        this.#isObserved = isObserved
+        this.url         = url
+        this.target      = target
+        this.id          = target.id
+        this.detector    = detector
+        this.model       = undefined
+        /** Those that are asked, in this order. */
+        this.requests    = new Set()
+        /** What `release()` will give back, oldest first; also what was lost, until it has said so. */
+        this.unreleased  = []
+    }
+
+    get isOpen () {
+        return this.#isOpen
+    }
+
+    observe () {
+        this.#isObserved = true
+    }
+
+    /** A request was granted. */
+    began (hold, request) {
+        this.#holds.add(hold)
+        this.detector?.granted(request, hold)
+        trace.granted(request, hold)
+        if (this.#isObserved || debug.enabled)
+            this.#tell(hold, "acquire")
+    }
+
+    /** A request was answered with something else than the lock, or withdrawn. */
+    refused (request, error) {
+        this.detector?.refused(request)
+        trace.refused(request, error)
+        if (debug.enabled && error !== undefined)
+            notify.later(request, debug, `${this.id}: not acquired: ${error?.message}`)
+    }
+
+    /** A hold is over. */
+    ended (hold, state, reason) {
+        this.#holds.delete(hold)
+        this.detector?.ended(hold)
+        trace.ended(hold, state === CLOSED ? undefined : reason)
+        if (this.#isObserved || debug.enabled) {
+            if (state === LOST)
+                this.#tell(hold, "lost", reason)
+            else if (state === RELEASED && reason === undefined)
+                this.#tell(hold, "release")
+        }
+    }
+
+    #tell (hold, event, reason) {
+        const { id } = this
+        const { mode, token } = hold
+        notify.later(hold, () => {
+            debug("%s: %s (%s)%s", id, event, mode, reason === undefined ? "" : `: ${reason.message}`)
+            const described = token === undefined ? { id, mode } : { id, mode, token }
+            if (reason === undefined)
+                this.#owner.emit(event, described)
+            else
+                this.#owner.emit(event, reason, described)
+        })
+    }
+
+    /** Tells of the coordinator, which is no request's own. */
+    tell (event) {
+        notify.later(undefined, () => {
+            debug("%s: %s", this.id, event)
+            this.#owner.emit(event)
+        })
+    }
+
+    /** @throws {Error} why a hold that its caller has not heard of yet is over; nobody will release it then */
+    check (hold) {
+        const { reason } = hold
+        if (reason === undefined)
+            return
+        const place = this.unreleased.indexOf(hold)
+        if (place >= 0)
+            this.unreleased.splice(place, 1)
+        throw errors.retraced(reason)
+    }
+
+    release () {
+        const hold = this.unreleased.shift() ?? this.#wordHold()
+        if (hold !== undefined)
+            return hold.release()
+        for (const request of this.requests)
+            if (request.isUnreleased)
+                return request.release()
+        return Promise.reject(errors.notAcquired())
+    }
+
+    /** The hold that stands in the lock's word, and has been nothing else so far. */
+    #wordHold () {
+        if (this.model.isTaken !== true)
+            return undefined
+        this.model.isTaken = false
+        const hold = new Hold(this, BY_WORD, false)
+        this.#holds.add(hold)
+        return hold
+    }
+
+    /** The coordinator is out of reach: every hold is lost. */
+    lost (error) {
+        const hold = this.#wordHold()
+        if (hold !== undefined)
+            this.unreleased.push(hold)
+        for (const each of [ ...this.#holds ])
+            each.lose(error)
+    }
+
+    /** Withdraws all that is asked, and releases all that is held. */
+    close () {
+        this.#isOpen = false
+        const error = errors.closed(this.id)
+        Request.withdrawAll([ ...this.requests ], error, true)
+        // A release that is under way answers its call.
+        const holds = [ ...this.#holds ].filter((hold) => hold.isHeld)
+        for (const hold of holds)
+            hold.close(error)
+        const closed = this.model.close(holds)
+        notify.flush()
+        return closed
+    }
+}
+
+module.exports = { Session }
