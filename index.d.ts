@@ -58,6 +58,7 @@ declare class Mutex extends EventEmitter implements AsyncDisposable {
 
     /**
      * Releases what this object holds, rejects its pending calls with `ERR_CLOSED`, and makes it possible to open it again.
+     * Handles that are held abort their `signal` with `ERR_CLOSED`; so does a call that got the lock, but has not told its caller yet, or it rejects.
      * A server that does not answer is waited for `connect_timeout` for each step, at most two; what it could not be told ends with its lease.
      */
     close (): Promise<void>
@@ -79,9 +80,10 @@ declare class Mutex extends EventEmitter implements AsyncDisposable {
     tryAcquire (options?: Mutex.TryOptions): Promise<boolean>
 
     /**
-     * Releases what the oldest call of `acquire()` or `tryAcquire()` got that was not released yet.
+     * Releases what the oldest call of `acquire()` or `tryAcquire()` got that was not released yet. If there is none, but such a call was
+     * made in the same synchronous step, releases what that call is going to get.
      *
-     * Rejects with `ERR_NOT_ACQUIRED` if there is none, and with `ERR_LOCK_LOST` if that hold had ended before: what was done
+     * Rejects with `ERR_NOT_ACQUIRED` if there is nothing to release, and with `ERR_LOCK_LOST` if that hold had ended before: what was done
      * since then was not protected.
      */
     release (): Promise<void>
@@ -127,8 +129,10 @@ declare namespace Mutex {
         /** Shown to whoever asks by {@link Mutex.query} who holds the lock or waits for it. Default: none. */
         label?: string
         /**
-         * Whether a call that would wait for its own caller for ever rejects with `ERR_DEADLOCK`. Default `false`, because
-         * following the asynchronous context slows every promise of the program down.
+         * Whether a call that would wait for its own caller for ever rejects with `ERR_DEADLOCK`. A heuristic for development: it would
+         * rather miss a deadlock than refuse a correct program, and assumes that a hold is released by the code that acquired it. Default `false`,
+         * because following the asynchronous context slows every promise of the program down. The constructor throws
+         * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` where the runtime cannot do it (Bun, Deno, `--frozen-intrinsics`).
          */
         detectDeadlocks?: boolean
     }
@@ -158,7 +162,7 @@ declare namespace Mutex {
          * and restarts of the server, so that a guarded store can refuse whoever comes too late.
          */
         readonly token: bigint
-        /** Aborts, with an error of code `ERR_LOCK_LOST` as its reason, when the hold ends without `release()`. */
+        /** Aborts when the hold ends without `release()`: with `ERR_LOCK_LOST` if it was lost, with `ERR_CLOSED` if the mutex was closed. */
         readonly signal: AbortSignal
         /** Releases the hold; a second call gives the same promise. Rejects with `ERR_LOCK_LOST` if the hold had ended before. */
         release (): Promise<void>
@@ -194,7 +198,10 @@ declare namespace Mutex {
         token?: bigint
     }
 
-    /** Name of an event -> arguments of its listeners. */
+    /**
+     * Name of an event -> arguments of its listeners. Listeners are called soon after what they are told of, before the call that it belongs to goes
+     * on, in the asynchronous context (`AsyncLocalStorage`) of the request. What they throw is an uncaught exception and changes nothing about the lock.
+     */
     export interface Events {
         /** This object got the lock. */
         acquire: [ hold: HoldInfo ]

@@ -31,6 +31,8 @@ const started = new Map()
 let fresh = []
 /** Suspicions of flows that only wait. */
 const waiting = new Set()
+/** Whether a request is being asked: what begins then is no activity of the flow either. */
+let isAsking = false
 /** The number of the last resource of all, and of the last one before this step. */
 let newest = 0, before = 0
 
@@ -45,7 +47,9 @@ function belongs (flow, request) {
 const hook = createHook({
     init (number, type, trigger, resource) {
         newest = number
-        if (type === OWN)
+        if (type === "PROMISE")
+            numbers.set(resource, number)
+        if (type === OWN || isAsking)
             return
         const outer = flows.get(executionAsyncResource())
         if (type !== "PROMISE") {
@@ -53,7 +57,6 @@ const hook = createHook({
                 start(number, outer)
         }
         else {
-            numbers.set(resource, number)
             const request = promised.get(trigger)
             if (request !== undefined)
                 flows.set(resource, { request, outer })
@@ -127,7 +130,9 @@ class Suspicion {
     waits = false
     #asked
     #since = before
-    #number
+    /** The numbers of the promises that depend on the request's; it is the first. */
+    #dependent = new Set()
+    /** When the first one was waited for. */
     #firstWait = 0
 
     constructor (asked, holder) {
@@ -136,19 +141,16 @@ class Suspicion {
     }
 
     promised (number) {
-        this.#number = number
+        this.#dependent.add(number)
     }
 
     goesOn (number, trigger) {
-        if (this.#number === undefined)
+        // A caller also waits for the call in which this happened: its promise is of this step, and older than the first wait.
+        this.waits = this.#dependent.has(trigger) || this.waits && trigger > this.#since && trigger < this.#firstWait
+        if (!this.waits)
             return
-        if (trigger === this.#number) {
-            this.waits = true
-            this.#firstWait = number
-        }
-        else
-            // A caller waits for the call in which this happened: its promise is of this step, and older than the wait.
-            this.waits &&= trigger > this.#since && trigger < this.#firstWait
+        this.#dependent.add(number)
+        this.#firstWait ||= number
     }
 
     judge () {
@@ -189,6 +191,7 @@ class Detector {
 
     /** A request is about to be asked. */
     asked (request) {
+        isAsking = true
         const { session: { url, id }, shared } = request
         request.flow = { url, id, shared, place: place(), isAsked: true, isHeld: false, active: 0, number: 0, suspicion: undefined }
         if (!request.isPatient)
@@ -204,6 +207,7 @@ class Detector {
 
     /** The promise that the caller gets: who waits for it goes on as the holder. */
     promised ({ flow }, promise) {
+        isAsking = false
         const number = numbers.get(promise)
         if (number === undefined || !flow?.isAsked && !flow?.isHeld)
             return

@@ -44,7 +44,9 @@ class Lock {
 
     /** @throws {Error} why the holder must not begin with its work, if the hold is over */
     static check (lock) {
-        lock.#hold.session.check(lock.#hold)
+        // A subclass of Mutex may give out handles of its own.
+        if (#hold in lock)
+            lock.#hold.session.check(lock.#hold)
     }
 
     [inspect.custom] (depth, options) {

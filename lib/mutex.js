@@ -22,6 +22,7 @@ function load () {
 }
 
 const debug = debuglog("ipc-mutex")
+const isDebugging = debug.enabled
 /** As in lib/lock.js. */
 const asyncDispose = Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")
 const CLOSED = "closed", OPENING = "opening", OPEN = "open", CLOSING = "closing"
@@ -109,34 +110,40 @@ class Mutex extends EventEmitter {
     }
 
     acquire (options) {
-        if (this.#fast !== null && options === undefined && !trace.active() && this.#fast.take())
+        if (this.#fast !== null && options === undefined && !trace.active() && this.#fast.take()) {
+            if (isDebugging)
+                debug("%s: acquire", this.id)
             return DONE
-        return this.#ask("ACQUIRE", options)
+        }
+        return this.#ask("ACQUIRE", settings.acquireOptions, options)
     }
 
     tryAcquire (options) {
-        return this.#ask("TRY_ACQUIRE", options)
+        return this.#ask("TRY_ACQUIRE", settings.tryOptions, options)
     }
 
     release () {
         // Such a hold began while nobody traced, so there is no span to end.
-        if (this.#fast !== null && this.#fast.isTaken)
+        if (this.#fast !== null && this.#fast.isTaken) {
+            if (isDebugging)
+                debug("%s: release", this.id)
             return this.#fast.free()
+        }
         return this.#state === OPEN ? this.#session.release() : Promise.reject(errors.notOpen())
     }
 
     lock (options) {
-        return this.#ask("LOCK", options)
+        return this.#ask("LOCK", settings.acquireOptions, options)
     }
 
     tryLock (options) {
-        return this.#ask("TRY_LOCK", options)
+        return this.#ask("TRY_LOCK", settings.tryOptions, options)
     }
 
-    #ask (kind, options) {
+    #ask (kind, read, options) {
         let asked
         try {
-            const given = request[kind].wait ? settings.acquireOptions(options) : settings.tryOptions(options)
+            const given = read(options)
             if (this.#state !== OPEN)
                 throw errors.notOpen()
             asked = new request.Request(this.#session, request[kind], given)

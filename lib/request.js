@@ -6,7 +6,7 @@ const errors = require("./errors.js")
 const port = require("./port.js")
 const settings = require("./settings.js")
 const { Hold } = require("./hold.js")
-const { clearTimeout, setTimeout } = require("./timing.js")
+const { clearTimeout, microtask, setTimeout } = require("./timing.js")
 
 const ASKED = "asked", GRANTED = "granted", BUSY = "busy", FAILED = "failed", WITHDRAWN = "withdrawn"
 
@@ -20,6 +20,21 @@ let resolveIt, rejectIt
 const capture = (resolve, reject) => {
     resolveIt = resolve
     rejectIt = reject
+}
+
+/* The step of the program that runs now, until its first microtask. */
+let step = 0
+let isCounted = false
+
+function currentStep () {
+    if (!isCounted) {
+        isCounted = true
+        microtask(() => {
+            isCounted = false
+            step++
+        })
+    }
+    return step
 }
 
 /** The end of a call: one microtask behind its request's, in which the hold may have ended again. */
@@ -43,6 +58,7 @@ class Request {
     #watch
     #isSent = false
     #isPending = false
+    #step
     /** Whether a `release()` has been called for what this is going to get. */
     #isSpokenFor = false
 
@@ -127,6 +143,7 @@ class Request {
         if (this.#state !== ASKED)
             return
         this.#isPending = true
+        this.#step = currentStep()
         port.keepAlive()
         if (this.#timeout !== undefined)
             this.#timer = setTimeout(expired, this.#timeout, this, this.#timeout)
@@ -220,9 +237,12 @@ class Request {
         return this.#kind.handle ? this.hold.handle : this.#kind.granted
     }
 
-    /** Whether the request waits for what `release()` could give back. */
-    get isUnreleased () {
-        return this.#state === ASKED && !this.#kind.handle && !this.#isSpokenFor
+    /**
+     * Whether a `release()` of now means what this request is going to get: it was called in the same step of the program. Later on it would
+     * be a release too many, and take the lock from another flow.
+     */
+    get isReleasable () {
+        return this.#state === ASKED && !this.#kind.handle && !this.#isSpokenFor && this.#step === step
     }
 
     /** Gives back what this gets as soon as it gets it. @returns {Promise<void>} rejects if it gets nothing */

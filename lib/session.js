@@ -117,7 +117,7 @@ class Session {
         if (hold !== undefined)
             return hold.release()
         for (const request of this.requests)
-            if (request.isUnreleased)
+            if (request.isReleasable)
                 return request.release()
         return Promise.reject(errors.notAcquired())
     }

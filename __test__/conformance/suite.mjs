@@ -3,6 +3,8 @@ import { after, describe } from "node:test"
 import { contract } from "./contract.mjs"
 import { handles } from "./handles.mjs"
 import { cancel } from "./cancel.mjs"
+import { signals } from "./signals.mjs"
+import { closing } from "./closing.mjs"
 import { shared } from "./shared.mjs"
 import { tokens } from "./tokens.mjs"
 import { query } from "./query.mjs"
@@ -13,7 +15,7 @@ import { lifecycle } from "./lifecycle.mjs"
 import { contention } from "./contention.mjs"
 import { patience } from "./world.mjs"
 
-const SUBJECTS = { contract, handles, cancel, shared, tokens, query, events, deadlocks, loss, lifecycle, contention }
+const SUBJECTS = { contract, handles, cancel, signals, closing, shared, tokens, query, events, deadlocks, loss, lifecycle, contention }
 
 /**
  * Declares the tests of every subject for one model.
