@@ -152,7 +152,8 @@ pub enum Event {
     /// The connection that everything hangs on is gone, and the next exchange needs a new one. Once per outage; more than one does no
     /// harm.
     Disconnected,
-    /// The connection was gone and is back. Waiting asks are asked again by the runtime if their `acquire` failed.
+    /// The connection was gone and is back. Waiting asks are asked again by the runtime if their `acquire` failed. The runtime also
+    /// looks by itself, by `check`, whether the server is back.
     Reconnected,
 }
 

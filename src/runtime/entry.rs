@@ -4,7 +4,7 @@ use super::commands::{Call, EnvId, MutexId, Notice, Sink};
 use super::express::{Express, Stage as Laned};
 use super::leftovers::Leftovers;
 use super::request::{Phase, Renewal, Request};
-use super::{asking, keeper, leaving, renewing, trying};
+use super::{asking, keeper, leaving, outage, renewing, trying};
 use crate::backend::{Attempt, Backend, Identity, Info, Owner, Snapshot, Stage, Taken};
 use crate::clock;
 use crate::core::ids::{OwnerId, Ticket};
@@ -308,21 +308,29 @@ impl Entry {
         Ok(snapshot)
     }
 
-    pub fn tell_disconnected(&self) {
+    /// Whether the connection is gone, and there is somebody who needs one.
+    pub fn is_away(&self) -> bool {
+        self.is_away.get() && !self.closed.get()
+    }
+
+    pub fn tell_disconnected(self: &Rc<Self>) {
         if !self.is_away.replace(true) {
             self.tell_mutexes(|| Notice::Disconnected);
+            tokio::task::spawn_local(outage::end(self.clone()));
         }
     }
 
     pub fn tell_reconnected(&self) {
-        self.is_away.set(false);
+        let was_away = self.is_away.replace(false);
         self.outage.take();
         for request in self.active.borrow().values() {
             request.trouble.take();
         }
         self.reconnected.notify_waiters();
         self.keeper.notify_one();
-        self.tell_mutexes(|| Notice::Reconnected);
+        if was_away {
+            self.tell_mutexes(|| Notice::Reconnected);
+        }
     }
 
     fn tell_mutexes(&self, notice: impl Fn() -> Notice) {

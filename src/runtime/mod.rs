@@ -16,6 +16,7 @@ mod keeper;
 mod leaving;
 mod leftovers;
 mod opening;
+mod outage;
 mod pause;
 mod registry;
 mod renewing;

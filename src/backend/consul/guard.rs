@@ -87,10 +87,9 @@ impl Consul {
                     (Err(fault), _) => Err(fault),
                 };
                 if sound.is_err() {
-                    if !std::mem::replace(&mut cut, true) {
-                        // As below.
-                        let _ = consul.context.events.send(Event::Disconnected);
-                    }
+                    cut = true;
+                    // As below.
+                    let _ = consul.context.events.send(Event::Disconnected);
                     drop(consul);
                     tokio::time::sleep(PAUSE).await;
                 } else if std::mem::take(&mut cut) {

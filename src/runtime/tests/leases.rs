@@ -158,3 +158,25 @@ fn a_wait_that_ends_while_the_server_is_away_says_so() {
         assert_eq!(world.answer(answer).await, "done");
     });
 }
+
+#[test]
+fn an_outage_is_told_once_and_ends_with_the_first_answer() {
+    run("connect_timeout=60", |world| async move {
+        let mutex = world.news();
+        for outage in 1..=2 {
+            for _ in 0..2 {
+                world.events.send(Event::Disconnected).unwrap();
+            }
+            until("a look", || world.server.check.count() > 2 * (outage - 1)).await;
+            world.server.check.says(Err(error(Kind::Connect)));
+            until("another look", || world.server.check.count() == 2 * outage).await;
+            world.server.check.says(Ok(()));
+            until("the end", || world.told(mutex).len() == 2 * outage).await;
+            // Also the backend has found out.
+            world.events.send(Event::Reconnected).unwrap();
+            rest().await;
+        }
+        let outage = ["disconnected", "reconnected"];
+        assert_eq!(world.told(mutex), [outage, outage].concat());
+    });
+}

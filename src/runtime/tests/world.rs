@@ -137,7 +137,8 @@ pub struct World {
     next: Cell<u32>,
 }
 
-pub const MUTEX: MutexId = MutexId(1);
+/// No number of a call.
+pub const MUTEX: MutexId = MutexId(1_000_000);
 
 /// Runs a test in a world of its own. `parameters` are those of the server's URL.
 pub fn run<F: Future<Output = ()>>(parameters: &str, test: impl FnOnce(World) -> F) {
@@ -198,6 +199,14 @@ impl World {
     fn call(&self) -> Call {
         let cookie = self.next.replace(self.next.get() + 1);
         Call { env: 1, cookie }
+    }
+
+    /// The call by which the mutex hears of its server.
+    pub fn news(&self) -> Call {
+        Call {
+            env: 1,
+            cookie: MUTEX.0,
+        }
     }
 
     pub fn request(&self, mode: Mode, attempt: Attempt) -> Call {
