@@ -88,13 +88,18 @@ class Hold {
         this.#releasing = DONE
         const released = this.session.model.release(this)
         if (released === DONE)
-            this.end(RELEASED)
+            this.released()
         else
-            this.#releasing = released.then(() => { this.end(RELEASED) }, (error) => {
+            this.#releasing = released.then(() => { this.released() }, (error) => {
                 this.end(error.code === "ERR_LOCK_LOST" ? LOST : RELEASED, error)
                 throw error
             })
         return this.#releasing
+    }
+
+    /** The coordinator has released the hold, which others may get now. */
+    released () {
+        return this.end(RELEASED)
     }
 
     /** The hold has ended without release. @returns {boolean} whether that is new */

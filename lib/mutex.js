@@ -110,10 +110,15 @@ class Mutex extends EventEmitter {
     }
 
     acquire (options) {
-        if (this.#fast !== null && options === undefined && !trace.active() && this.#fast.take()) {
-            if (isDebugging)
-                debug("%s: acquire", this.id)
-            return DONE
+        if (this.#fast !== null && options === undefined && !trace.active()) {
+            if (this.#fast.take()) {
+                if (isDebugging)
+                    debug("%s: acquire", this.id)
+                return DONE
+            }
+            const waiting = this.#fast.join?.()
+            if (waiting !== undefined)
+                return waiting
         }
         return this.#ask("ACQUIRE", settings.acquireOptions, options)
     }

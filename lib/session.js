@@ -59,6 +59,18 @@ class Session {
             this.#tell(hold, "acquire")
     }
 
+    /** The same for an `acquire()` that was one of the fast path when it was called. */
+    beganBare () {
+        this.model.isTaken = true
+        if (this.#isObserved) {
+            const hold = this.#wordHold()
+            this.unreleased.push(hold)
+            this.#tell(hold, "acquire")
+        }
+        else if (debug.enabled)
+            debug("%s: acquire", this.id)
+    }
+
     /** A request was answered with something else than the lock, or withdrawn. */
     refused (request, error) {
         this.detector?.refused(request)

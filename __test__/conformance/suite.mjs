@@ -9,13 +9,14 @@ import { shared } from "./shared.mjs"
 import { tokens } from "./tokens.mjs"
 import { query } from "./query.mjs"
 import { events } from "./events.mjs"
+import { listeners } from "./listeners.mjs"
 import { deadlocks } from "./deadlocks.mjs"
 import { loss } from "./loss.mjs"
 import { lifecycle } from "./lifecycle.mjs"
 import { contention } from "./contention.mjs"
 import { patience } from "./world.mjs"
 
-const SUBJECTS = { contract, handles, cancel, signals, closing, shared, tokens, query, events, deadlocks, loss, lifecycle, contention }
+const SUBJECTS = { contract, handles, cancel, signals, closing, shared, tokens, query, events, listeners, deadlocks, loss, lifecycle, contention }
 
 /**
  * Declares the tests of every subject for one model.

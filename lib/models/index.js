@@ -34,14 +34,15 @@ const warn = (message, code) => process.emitWarning(message, { type: "MutexWarni
  * - `release(hold)`: a promise; `DONE` if it is free at once
  * - `verify(hold)`, optional: calls `hold.lose()` if the hold is over by now, whether or not that has been heard
  * - `query()`
- * - `take()`, `isTaken` and `free()`, optional: for `acquire()` without options and its release, as long as nothing but the lock's word changes
+ * - `take()`, `isTaken` and `free()`, optional: for `acquire()` without options and its release, as long as nothing but the lock's word changes;
+ *   and `join()`, to wait for this object's own hold
  *
  * @param {import("../session.js").Session} session
  */
 function createModel (session, label) {
     const { model } = session.target
     switch (model) {
-        case "spm": return new (require("./spm.js").SpmModel)(session.id, label)
+        case "spm": return new (require("./spm.js").SpmModel)(session, label)
         case "mpm": return require("../cluster/index.js").model(session, label)
         default:    return new (require("./rpm.js").RpmModel)(session, label)
     }

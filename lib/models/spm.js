@@ -5,6 +5,7 @@ const port = require("../port.js")
 const errors = require("../errors.js")
 const snapshot = require("../snapshot.js")
 const { BY_WORD, DONE } = require("../hold.js")
+const { BareRequest } = require("./bare.js")
 const { Line } = require("./line.js")
 
 /** The answers of the lock table that are not a cookie; see `src/binding/local.rs`. */
@@ -65,8 +66,10 @@ const INFLATED = Int32Array.of(-(2 ** 31))
 
 /** A lock of this process and all its threads. */
 class SpmModel {
-    constructor (id, label) {
-        this.id      = id
+    /** @param {import("../session.js").Session} session */
+    constructor (session, label) {
+        this.session = session
+        this.id      = session.id
         this.label   = label
         this.env     = 0
         this.words   = INFLATED
@@ -100,6 +103,23 @@ class SpmModel {
         return Atomics.compareExchange(this.words, this.offset, 0, this.handle) === 0 && (this.isTaken = true)
     }
 
+    /**
+     * Waits for this object's own hold, if that is why `take` failed.
+     * @returns {Promise<void> | undefined}
+     */
+    join () {
+        if (Atomics.load(this.words, this.offset) !== this.handle)
+            return undefined
+        const request = new BareRequest(this.session)
+        this.#queue(request)
+        return request.promise
+    }
+
+    #queue (request) {
+        this.line.push(request)
+        this.words[this.length] = this.line.length
+    }
+
     /** Gives back what `take` took. */
     free () {
         this.isTaken = false
@@ -116,22 +136,17 @@ class SpmModel {
 
     /** @returns {boolean} whether the hold by the word is that of the next in the line now */
     #handOn () {
-        for (;;) {
-            const request = this.line.shift()
+        let request
+        do {
+            request = this.line.shift()
             this.words[this.length] = this.line.length
-            if (request === undefined)
-                return false
-            if (request.granted(BY_WORD))
-                return true
-        }
+        } while (request !== undefined && !request.granted(BY_WORD))
+        return request !== undefined
     }
 
     ask (request) {
-        if (request.isBare && Atomics.load(this.words, this.offset) === this.handle) {
-            this.line.push(request)
-            this.words[this.length] = this.line.length
-            return
-        }
+        if (request.isBare && Atomics.load(this.words, this.offset) === this.handle)
+            return this.#queue(request)
         const cookie = freeCookie()
         const answer = native.localRequest(this.handle, request.shared, request.wait, cookie)
         if (answer < 0) {
@@ -157,6 +172,8 @@ class SpmModel {
     }
 
     release (hold) {
+        // Told before the grants that follow from it.
+        hold.released()
         if (hold.key === BY_WORD)
             this.#freeWord()
         else
@@ -169,6 +186,10 @@ class SpmModel {
     }
 
     async close (holds) {
+        while (this.line.length > 0) {
+            this.line.shift().close?.()
+            this.words[this.length] = this.line.length
+        }
         if (this.isTaken)
             this.free()
         for (const hold of holds)
