@@ -135,6 +135,20 @@ declare namespace Mutex {
          * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` where the runtime cannot do it (Bun, Deno, `--frozen-intrinsics`).
          */
         detectDeadlocks?: boolean
+        /**
+         * Says user and password (the token, on Consul) for each new connection to the server, in place of those in the URL: for credentials
+         * that change, such as tokens of IAM or Vault. It is called on the thread that opened the mutex, also long after `open()`, when a
+         * connection was cut. If it throws or takes longer than `connect_timeout`, that attempt to connect fails. Pass the same function to all
+         * mutexes of a server: they share connections only then. Locks on servers only.
+         */
+        credentials?: () => Credentials | Promise<Credentials>
+    }
+
+    export interface Credentials {
+        /** Default: the user in the URL. Redis: the ACL user. */
+        user?: string
+        /** Default: the password in the URL. */
+        password?: string
     }
 
     export interface TryOptions {
@@ -222,11 +236,11 @@ declare namespace Mutex {
     export type MutexErrorCode =
         /** The URL or one of its parameters cannot be used. */
         | "ERR_INVALID_URL"
-        /** `open()` on a mutex that is open: `already opened`. */
+        /** `open()` on a mutex that is open: `already opened: …`. */
         | "ERR_ALREADY_OPEN"
-        /** A call on a mutex that is not open: `still not opened`. */
+        /** A call on a mutex that is not open: `still not opened: …`. */
         | "ERR_NOT_OPEN"
-        /** `release()` of what is not held: `still not acquired`. */
+        /** `release()` of what is not held: `still not acquired: …`. */
         | "ERR_NOT_ACQUIRED"
         /** The option `timeout` ended the wait. */
         | "ERR_TIMEOUT"

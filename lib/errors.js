@@ -25,9 +25,10 @@ class MutexError extends Error {
 
 Object.defineProperty(MutexError.prototype, "name", { value: "MutexError", configurable: true, writable: true })
 
-const notOpen     = () => new MutexError("ERR_NOT_OPEN", "still not opened")
-const alreadyOpen = () => new MutexError("ERR_ALREADY_OPEN", "already opened")
-const notAcquired = () => new MutexError("ERR_NOT_ACQUIRED", "still not acquired")
+/* Programs written for 1.x match on the words before the colon. */
+const notOpen     = (id) => new MutexError("ERR_NOT_OPEN", `still not opened: call open() of mutex "${id}" first`)
+const alreadyOpen = (id) => new MutexError("ERR_ALREADY_OPEN", `already opened: mutex "${id}" must be closed before it can be opened again`)
+const notAcquired = (id) => new MutexError("ERR_NOT_ACQUIRED", `still not acquired: mutex "${id}" has nothing to release`)
 const closed      = (id) => new MutexError("ERR_CLOSED", `mutex "${id}" was closed`)
 const timedOut    = (id, ms) => new MutexError("ERR_TIMEOUT", `lock "${id}" was not acquired in ${ms} ms`)
 

@@ -33,7 +33,7 @@ const DONE = Promise.resolve()
 class Mutex extends EventEmitter {
     #url
     #target
-    #label
+    #options
     #detector
     #state = CLOSED
     #opening
@@ -47,11 +47,12 @@ class Mutex extends EventEmitter {
     constructor (url, options) {
         super()
         const text = settings.url(url)
-        const { label, detectDeadlocks } = settings.mutexOptions(options)
+        this.#options = settings.mutexOptions(options)
         this.#target = parse(text)
         this.#url = text
-        this.#label = label
-        this.#detector = detectDeadlocks ? require("./deadlock.js").detector() : undefined
+        if (this.#options.credentials !== undefined && this.#target.model !== "rpm")
+            throw settings.wrongType("options.credentials", "absent: only a server asks for credentials", this.#options.credentials)
+        this.#detector = this.#options.detectDeadlocks ? require("./deadlock.js").detector() : undefined
     }
 
     get id () {
@@ -60,7 +61,7 @@ class Mutex extends EventEmitter {
 
     open () {
         if (this.#state !== CLOSED)
-            return Promise.reject(errors.alreadyOpen())
+            return Promise.reject(errors.alreadyOpen(this.id))
         this.#state = OPENING
         return this.#opening = this.#open()
     }
@@ -71,7 +72,7 @@ class Mutex extends EventEmitter {
             if (port === undefined)
                 load()
             session = new Session(this, this.#url, this.#target, this.#detector, this.#isObserved)
-            session.model = createModel(session, this.#label)
+            session.model = createModel(session, this.#options)
             await session.model.open()
         }
         catch (error) {
@@ -94,7 +95,7 @@ class Mutex extends EventEmitter {
         if (this.#state === OPENING)
             await this.#opening
         if (this.#state !== OPEN)
-            throw errors.notOpen()
+            throw errors.notOpen(this.id)
         this.#state = CLOSING
         this.#fast = null
         const session = this.#session
@@ -134,7 +135,7 @@ class Mutex extends EventEmitter {
                 debug("%s: release", this.id)
             return this.#fast.free()
         }
-        return this.#state === OPEN ? this.#session.release() : Promise.reject(errors.notOpen())
+        return this.#state === OPEN ? this.#session.release() : Promise.reject(errors.notOpen(this.id))
     }
 
     lock (options) {
@@ -150,7 +151,7 @@ class Mutex extends EventEmitter {
         try {
             const given = read(options)
             if (this.#state !== OPEN)
-                throw errors.notOpen()
+                throw errors.notOpen(this.id)
             asked = new request.Request(this.#session, request[kind], given)
         }
         catch (error) {
@@ -192,7 +193,7 @@ class Mutex extends EventEmitter {
 
     async query () {
         if (this.#state !== OPEN)
-            throw errors.notOpen()
+            throw errors.notOpen(this.id)
         return this.#session.model.query()
     }
 

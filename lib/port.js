@@ -11,7 +11,7 @@ const { MutexError } = require("./errors.js")
 
 /** What an answer means; the numbers are those of `src/binding/event.rs`. */
 const GRANTED = 0, BUSY = 1, DONE = 2, SNAPSHOT = 3, FAILED = 4, LOST = 5, RECONNECTED = 6, LOCAL = 7, RELAY = 8, CLUSTER = 9,
-    DISCONNECTED = 10
+    DISCONNECTED = 10, CREDENTIALS = 11
 
 /** Who hears the answers, by number. */
 const listeners = new Map()
@@ -34,6 +34,8 @@ function answer (kind, number, a, b, c) {
         return mutexes.get(number)?.reconnected()
     if (kind === DISCONNECTED)
         return mutexes.get(number)?.disconnected()
+    if (kind === CREDENTIALS)
+        return void require("./credentials.js").asked(number, a)
     const listener = listeners.get(number)
     if (listener === undefined)
         return

@@ -250,10 +250,10 @@ class Request {
         this.#isSpokenFor = true
         return this.promise.then(({ hold }) => {
             if (hold === undefined)
-                throw errors.notAcquired()
+                throw errors.notAcquired(this.session.id)
             return hold.release()
         }, (error) => {
-            throw error.code === "ERR_CLOSED" ? error : errors.notAcquired()
+            throw error.code === "ERR_CLOSED" ? error : errors.notAcquired(this.session.id)
         })
     }
 }

@@ -131,7 +131,7 @@ class Session {
         for (const request of this.requests)
             if (request.isReleasable)
                 return request.release()
-        return Promise.reject(errors.notAcquired())
+        return Promise.reject(errors.notAcquired(this.id))
     }
 
     /** The hold that stands in the lock's word, and has been nothing else so far. */

@@ -57,22 +57,24 @@ function onlyKnown (options, known) {
         }
 }
 
-const MUTEX = [ "label", "detectDeadlocks" ], TRY = [ "shared" ], ACQUIRE = [ ...TRY, "timeout", "signal" ]
-const NONE = Object.freeze({ label: undefined, detectDeadlocks: false })
+const MUTEX = [ "label", "detectDeadlocks", "credentials" ], TRY = [ "shared" ], ACQUIRE = [ ...TRY, "timeout", "signal" ]
+const NONE = Object.freeze({ label: undefined, detectDeadlocks: false, credentials: undefined })
 
-/** @returns {{ label?: string, detectDeadlocks: boolean }} */
+/** @returns {{ label?: string, detectDeadlocks: boolean, credentials?: Function }} */
 function mutexOptions (options) {
     if (options === undefined)
         return NONE
     if (options === null || typeof options !== "object")
         throw wrongType("options", "an object", options)
     onlyKnown(options, MUTEX)
-    const { label, detectDeadlocks = false } = options
+    const { label, detectDeadlocks = false, credentials } = options
     if (label !== undefined && typeof label !== "string")
         throw wrongType("options.label", "a string", label)
     if (typeof detectDeadlocks !== "boolean")
         throw wrongType("options.detectDeadlocks", "a boolean", detectDeadlocks)
-    return { label, detectDeadlocks }
+    if (credentials !== undefined && typeof credentials !== "function")
+        throw wrongType("options.credentials", "a function", credentials)
+    return { label, detectDeadlocks, credentials }
 }
 
 const DEFAULTS = Object.freeze({ shared: false, timeout: undefined, signal: undefined })

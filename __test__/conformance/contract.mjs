@@ -23,7 +23,7 @@ export function contract (world) {
             for (const [ name, call ] of Object.entries(calls)) {
                 const error = await rejection(call())
                 assert.ok(error instanceof MutexError, name)
-                assert.deepEqual([ error.message, error.code ], [ "still not opened", "ERR_NOT_OPEN" ], name)
+                assert.deepEqual([ error.message, error.code ], [ `still not opened: call open() of mutex "${mutex.id}" first`, "ERR_NOT_OPEN" ], name)
             }
         }
         await check()
@@ -36,7 +36,7 @@ export function contract (world) {
         const mutex = new Mutex(world.url(freshId()))
         const first = mutex.open()
         t.after(() => mutex.close())
-        assert.equal((await rejection(mutex.open())).message, "already opened")
+        assert.match((await rejection(mutex.open())).message, /^already opened: mutex ".+" must be closed/)
         await first
         assert.equal((await rejection(mutex.open())).code, "ERR_ALREADY_OPEN")
     })
@@ -46,7 +46,8 @@ export function contract (world) {
         await other.acquire()
         for (const attempt of [ 1, 2 ]) {
             const error = await rejection(one.release())
-            assert.deepEqual([ error.message, error.code ], [ "still not acquired", "ERR_NOT_ACQUIRED" ], `attempt ${attempt}`)
+            assert.equal(error.message, `still not acquired: mutex "${one.id}" has nothing to release`, `attempt ${attempt}`)
+            assert.equal(error.code, "ERR_NOT_ACQUIRED")
         }
         assert.equal(await one.tryAcquire(), false, "the other's hold is untouched")
         await other.release()
@@ -122,7 +123,7 @@ export function contract (world) {
         const opening = mutex.open()
         await mutex.close()
         await opening
-        assert.equal((await rejection(mutex.acquire())).message, "still not opened")
+        assert.equal((await rejection(mutex.acquire())).code, "ERR_NOT_OPEN")
     })
 
     test("different ids do not exclude each other", async (t) => {

@@ -32,7 +32,7 @@ export function handles (world) {
     test("handles are independent of acquire and release of the same object", async (t) => {
         const [ one ] = await two(t, world)
         const lock = await one.lock()
-        assert.equal((await rejection(one.release())).message, "still not acquired")
+        assert.equal((await rejection(one.release())).code, "ERR_NOT_ACQUIRED")
         const acquired = watch(one.acquire())
         await waiting(one, 1)
         assert.equal(acquired.settled, false)

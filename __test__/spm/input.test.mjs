@@ -45,13 +45,13 @@ test("a password is in no message, however broken the URL is", () => {
 })
 
 test("options of the wrong kind are refused", () => {
-    for (const options of [ null, 5, "x", { label: 5 }, { detectDeadlocks: "yes" } ])
+    for (const options of [ null, 5, "x", { label: 5 }, { detectDeadlocks: "yes" }, { credentials: "x" }, { credentials () {} } ])
         assert.throws(() => new Mutex("spm:x", options), { code: "ERR_INVALID_ARG_TYPE" })
 })
 
 test("options that nobody knows are refused, as are those of a wait in a try", async (t) => {
     assert.throws(() => new Mutex("spm:x", { labl: "a" }),
-        { code: "ERR_INVALID_ARG_VALUE", message: "unknown option \"labl\", expected label, detectDeadlocks" })
+        { code: "ERR_INVALID_ARG_VALUE", message: "unknown option \"labl\", expected label, detectDeadlocks, credentials" })
     const mutex = new Mutex("spm:x", { label: undefined })
     await mutex.open()
     t.after(() => mutex.close())

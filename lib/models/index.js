@@ -38,13 +38,14 @@ const warn = (message, code) => process.emitWarning(message, { type: "MutexWarni
  *   and `join()`, to wait for this object's own hold
  *
  * @param {import("../session.js").Session} session
+ * @param {{ label?: string, credentials?: Function }} options of the mutex
  */
-function createModel (session, label) {
+function createModel (session, { label, credentials }) {
     const { model } = session.target
     switch (model) {
         case "spm": return new (require("./spm.js").SpmModel)(session, label)
         case "mpm": return require("../cluster/index.js").model(session, label)
-        default:    return new (require("./rpm.js").RpmModel)(session, label)
+        default:    return new (require("./rpm.js").RpmModel)(session, label, credentials)
     }
 }
 

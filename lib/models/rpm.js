@@ -2,6 +2,7 @@
 
 const native = require("../native.js")
 const port = require("../port.js")
+const credentials = require("../credentials.js")
 const { MutexError } = require("../errors.js")
 const lanes = require("./lane.js")
 const snapshot = require("../snapshot.js")
@@ -12,9 +13,12 @@ const snapshot = require("../snapshot.js")
  */
 class RpmModel {
     /** @param {import("../session.js").Session} session */
-    constructor (session, label) {
+    constructor (session, label, provide) {
         this.session = session
         this.label   = label
+        this.provide = provide
+        /** The addon's number of the function that says user and password. */
+        this.number  = 0
         this.mutex   = 0
         this.lane    = undefined
     }
@@ -28,14 +32,16 @@ class RpmModel {
     }
 
     async open () {
+        this.number = credentials.enter(this.provide)
         try {
             await port.call((number) => {
-                this.mutex = native.remoteOpen(port.attach(), number, this.session.url, this.label)
+                this.mutex = native.remoteOpen(port.attach(), number, this.session.url, this.label, this.number)
                 port.mutexes.set(this.mutex, this)
             })
         }
         catch (error) {
             port.mutexes.delete(this.mutex)
+            credentials.leave(this.number)
             throw error
         }
         this.lane = lanes.enter(native.laneOf(this.mutex))
@@ -89,6 +95,7 @@ class RpmModel {
         }
         finally {
             port.mutexes.delete(this.mutex)
+            credentials.leave(this.number)
             this.lane?.leave()
             this.lane = undefined
         }

@@ -268,6 +268,10 @@ pub async fn connect(server: &Server, context: Context) -> Result<Rc<dyn Backend
 
 /// What the express lane of `server` speaks; `None` if it has none.
 pub fn express(server: &Server, identity: &Arc<Identity>) -> Option<Box<dyn express::Wire>> {
+    // The lane's connections are opened in one step, with no time to ask for credentials.
+    if server.credentials.provider.is_some() {
+        return None;
+    }
     match server.scheme {
         Scheme::Redis => redis::express(server, identity),
         Scheme::Pgsql | Scheme::Consul | Scheme::Etcd => None,

@@ -169,7 +169,7 @@ impl Link {
         let epoch = self.epoch.get();
         let address = &self.server.addresses[self.at.get()];
         let channel = lazy(address, &self.server.options, epoch).map_err(Fault::Unusable)?;
-        let credentials = &self.server.credentials;
+        let credentials = self.server.credentials.current().await.map_err(Fault::Unusable)?;
         let mut options = ConnectOptions::new().with_require_leader(true);
         if let Some(user) = &credentials.user {
             let password = credentials.password.as_ref().map_or("", |password| password.reveal());
