@@ -218,7 +218,7 @@ test("who may not subscribe in the lane waits elsewhere", async (t) => {
     const mutex = await opened(t, url)
     await warm(mutex)
     const [ { name } ] = await lines(server)
-    await server.admin.command("ACL", "SETUSER", "lock", "resetchannels", `&IPC-Mutex-rpm:${name.split(":")[1]}`)
+    await server.admin.command("ACL", "SETUSER", "lock", "resetchannels", `&IPC-Mutex-rpm:${name.split(":")[1]}:*`)
     await mutex.close()
     await mutex.open()
     await warm(mutex)

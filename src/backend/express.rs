@@ -3,8 +3,7 @@
 //! The lane itself, and what it is for, is in `runtime/express`. It carries questions for an exclusive lock and for its release, over a
 //! connection that somebody else owns, and hears there when a lock that was waited for is handed over.
 
-use super::{Ask, Owner, Taken};
-use crate::core::time::Moment;
+use super::{Ask, Owner};
 
 /// A connection of the lane, by which the server's own view of it can be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +43,8 @@ pub enum Answer {
     Awaited,
     /// An error, or an answer that does not belong to the question: somebody else must ask again.
     Unclear,
+    /// As before, and nothing else would be answered better on this connection: it is to be closed.
+    Elsewhere,
 }
 
 /// What came is not what the server speaks: nothing on this connection can be understood any more.
@@ -53,8 +54,8 @@ pub struct Garbled;
 /// What the server says without being asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// The lock was handed to an owner that waited; without `Taken` it cannot be dated.
-    Granted { owner: Owner, taken: Option<Taken> },
+    /// The lock was handed to an owner that waited, after it was told to wait.
+    Granted { owner: Owner, token: Option<u64> },
     /// What this owner knows is no longer true: somebody else must ask again.
     Changed { owner: Owner },
 }
@@ -80,12 +81,11 @@ pub trait Wire: Send {
     /// What came in; in pieces of any size.
     fn feed(&mut self, bytes: &[u8]);
 
-    /// The next answer, if all of it has come; it is the one to `question`, which was asked at `sent`. What the server says before it, or instead,
-    /// is kept as news.
+    /// The next answer, if all of it has come; it is the one to `question`. What the server says before it, or instead, is kept as news.
     ///
     /// # Errors
     /// What came cannot be understood.
-    fn answer(&mut self, question: Question, sent: Moment) -> Result<Option<Answer>, Garbled>;
+    fn answer(&mut self, question: Question) -> Result<Option<Answer>, Garbled>;
 
     /// The next of the news; for a connection on which no answer is to come, `unasked`, what has come is all news.
     ///

@@ -1,19 +1,27 @@
 //! Taking a lock: ask, and if it is taken, subscribe, ask again for a place in the queue, and wait to be told.
 
 use super::Redis;
-use super::answer::{self, Place, Standing};
-use super::clock::Micros;
+use super::answer::{self, Micros, Place, Standing};
+use super::fault::Fault;
 use super::link::Live;
 use super::waiting::{Bell, Wake};
 use crate::backend::{Ask, Attempt, Refusal, Taken};
 use crate::clock;
 use crate::core::time::Moment;
-use crate::error::Result;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// How often a lock is tried that a 1.1.2 process holds: as often as that would try itself.
 const POLL: Duration = Duration::from_millis(50);
+
+/// The answer to one question.
+struct Answer {
+    /// When the question was sent.
+    sent: Moment,
+    /// What the server calls the question.
+    asked: Micros,
+    standing: Standing,
+}
 
 impl Redis {
     /// Takes the lock for `ask`, or waits for it.
@@ -21,74 +29,87 @@ impl Redis {
         let taken = match ask.attempt {
             Attempt::Wait => self.wait_for(ask).await?,
             Attempt::Try => match tokio::time::timeout(self.patience, self.ask_at_once(ask)).await {
-                Ok(outcome) => match outcome? {
-                    (_, Standing::Held { token }, leased_at) => Taken { token, leased_at },
-                    (_, Standing::Busy, _) => return Err(Refusal::Busy),
-                    _ => return Err(self.peer.unexpected().into()),
-                },
+                Ok(answer) => {
+                    let answer = answer?;
+                    let leased_at = answer.sent;
+                    match answer.standing {
+                        Standing::Held { token } => Taken { token, leased_at },
+                        Standing::Busy => return Err(Refusal::Busy),
+                        _ => return Err(self.peer.unexpected().into()),
+                    }
+                }
                 Err(_) => return Err(self.peer.silent().into()),
             },
         };
-        self.holds.borrow_mut().insert(ask.owner.clone(), ask.clone());
+        self.keep_from_now_on(ask.clone());
         Ok(taken)
     }
 
-    async fn wait_for(&self, ask: &Ask) -> Result<Taken> {
+    async fn wait_for(&self, ask: &Ask) -> Result<Taken, Refusal> {
         // Taken before the first question: the grant may come before the answer that says to wait.
         let seat = self.waiting.enter(&ask.owner);
         loop {
-            // A place in the queue is taken only when this process can be told.
+            // A place in the queue is taken only on a connection on which the grant can be heard.
             let live = self.foreground.live().await?;
-            let may_queue = live.listening.get();
-            match self.ask_once(ask, &live, may_queue).await? {
-                (_, Standing::Held { token }, leased_at) => return Ok(Taken { token, leased_at }),
-                (shown, Standing::Queued(place), _) => {
-                    if let Some(taken) = self.linger(&seat.bell, place, shown).await {
+            let channel = live.listening.get().then_some(&*live.channel);
+            let answer = self.ask_once(ask, &live, channel).await?;
+            match answer.standing {
+                Standing::Held { token } => {
+                    let leased_at = answer.sent;
+                    return Ok(Taken { token, leased_at });
+                }
+                Standing::Queued(place) => {
+                    if let Some(taken) = self.linger(&seat.bell, place, &answer).await {
                         return Ok(taken);
                     }
                 }
-                (_, Standing::Busy, _) => {
-                    self.foreground
-                        .listen(&live, &self.calls.channel, self.patience)
-                        .await?
-                }
-                (_, Standing::Gone, _) => return Err(self.peer.unexpected()),
+                Standing::Busy => self.foreground.listen(&live, self.patience).await?,
+                Standing::Gone => return Err(self.peer.unexpected().into()),
             }
         }
     }
 
-    async fn ask_at_once(&self, ask: &Ask) -> Result<(Micros, Standing, Moment)> {
+    async fn ask_at_once(&self, ask: &Ask) -> Result<Answer, Fault> {
         let live = self.foreground.live().await?;
-        self.ask_once(ask, &live, false).await
+        self.ask_once(ask, &live, None).await
     }
 
-    /// One question: the server's clock, how the ask stands, and when the question was sent.
-    async fn ask_once(&self, ask: &Ask, live: &Live, may_queue: bool) -> Result<(Micros, Standing, Moment)> {
-        let call = self.calls.acquire(ask, may_queue);
+    async fn ask_once(&self, ask: &Ask, live: &Live, channel: Option<&str>) -> Result<Answer, Fault> {
+        let call = self.calls.acquire(ask, channel);
         let (sent, value) = self.foreground.call(live, &call, self.patience).await?;
-        let (shown, standing) = answer::acquired(&value).ok_or_else(|| self.peer.unexpected())?;
-        self.clock.learn(sent, shown);
-        Ok((shown, standing, sent))
+        let (asked, standing) = answer::acquired(&value).ok_or_else(|| self.peer.unexpected())?;
+        Ok(Answer { sent, asked, standing })
     }
 
-    /// Waits in the queue until the lock is handed over (`Some`) or it is time to ask again. `asked` is the server's clock when
-    /// it gave this place: a grant from before then is one that has run out meanwhile.
-    async fn linger(&self, bell: &Bell, mut place: Place, asked: Micros) -> Option<Taken> {
+    /// Waits in the queue until the lock is handed over (`Some`) or it is time to ask again. A grant is dated by the last question whose answer
+    /// was that there is none: it came later than that. One that answers an earlier question than `last` may be over.
+    async fn linger(&self, bell: &Bell, mut place: Place, last: &Answer) -> Option<Taken> {
+        let mut not_before = last.sent;
         loop {
             let wake = match self.until_next_question(place) {
                 Some(pause) => tokio::time::timeout(pause, bell.heard()).await.ok()?,
                 None => bell.heard().await,
             };
-            match wake {
-                Wake::Granted { shown, .. } if shown < asked => {}
-                Wake::Granted { taken, .. } => {
-                    // After a long sleep of this process or machine the hold may be over already: ask.
-                    let is_good = clock::now() < self.terms.believed_until(taken.leased_at);
-                    return is_good.then_some(taken);
+            let taken = match wake {
+                Wake::Granted { token, asked } if asked == last.asked => Taken {
+                    token,
+                    leased_at: not_before,
+                },
+                Wake::Found(taken) => taken,
+                Wake::Moved(new) => {
+                    place = new;
+                    continue;
                 }
-                Wake::Moved(new) => place = new,
-                Wake::Again => return None,
-            }
+                Wake::Stands(new, sent) => {
+                    place = new;
+                    not_before = not_before.max(sent);
+                    continue;
+                }
+                Wake::Granted { .. } | Wake::Again => return None,
+            };
+            // After a long sleep of this process or machine the hold may be over already: ask.
+            let is_good = clock::now() < self.terms.believed_until(taken.leased_at);
+            return is_good.then_some(taken);
         }
     }
 

@@ -1,8 +1,10 @@
 //! What the scripts answer, as types.
 
-use super::clock::Micros;
 use redis::Value;
 use std::time::Duration;
+
+/// Microseconds since 1970 on the server's clock; here only to tell one question of a waiter from the next.
+pub(super) type Micros = u64;
 
 /// How a waiter stands, from which follows how it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub(super) fn acquired(value: &Value) -> Option<(Micros, Standing)> {
     }
 }
 
-/// The answer of `renew.lua`: the server's clock, and how each owner stands.
+/// The answer of `renew.lua`: the server's clock and how each owner stands.
 pub(super) fn renewed(value: &Value) -> Option<(Micros, Vec<Standing>)> {
     let (shown, standings) = array(value)?.split_first()?;
     let standings: Option<Vec<Standing>> = standings.iter().map(standing).collect();
@@ -51,24 +53,33 @@ pub(super) fn released(value: &Value) -> Option<bool> {
 /// What is published for a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
-    /// The lock is its own, since the server's clock showed this.
-    Granted { token: Option<u64>, shown: Micros },
-    /// It is the first, and the lock will be free after this time.
-    Later(Duration),
+    /// The lock is its own; this answers the question that was asked at `asked`.
+    Granted { token: Option<u64>, asked: Micros },
+    /// It is the first now, or was and has to wait for a gap.
+    Moved(Place),
 }
 
-/// The owner that a published message is for, and what it says: `<owner> <token> <microseconds>` or `<owner> after <ms>`.
+/// The owner that a published message is for, and what it says: `<owner> <token> <asked>`, `<owner> first <foreign> <ms left>` or
+/// `<owner> after <ms>`.
 pub(super) fn message(text: &str) -> Option<(&str, Message)> {
-    let mut words = text.split(' ');
-    let owner = words.next()?;
-    let what = words.next()?;
-    let number = words.next()?.parse().ok()?;
-    let message = match what {
-        "after" => Message::Later(Duration::from_millis(number)),
-        minted => Message::Granted {
+    let (owner, words) = text.split_once(' ')?;
+    let words: Vec<&str> = words.split(' ').collect();
+    let first = |foreign, left: &str| {
+        let left = left.parse().ok().map(Duration::from_millis);
+        Message::Moved(Place {
+            first: true,
+            foreign,
+            left,
+        })
+    };
+    let message = match words.as_slice() {
+        ["after", left] => first(false, left),
+        ["first", foreign, left] => first(*foreign == "1", left),
+        [minted, asked] => Message::Granted {
             token: token(minted)?,
-            shown: number,
+            asked: asked.parse().ok()?,
         },
+        _ => return None,
     };
     Some((owner, message))
 }

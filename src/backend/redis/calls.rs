@@ -10,8 +10,6 @@ pub(super) struct Calls {
     scripts: Scripts,
     /// Milliseconds, as the scripts want it.
     ttl: String,
-    /// Where grants for this process are published.
-    pub channel: String,
     identity: Arc<Identity>,
 }
 
@@ -20,20 +18,19 @@ impl Calls {
         Self {
             scripts: Scripts::new(),
             ttl: server.options.ttl.as_millis().to_string(),
-            channel: format!("IPC-Mutex-rpm:{}", identity.instance),
             identity,
         }
     }
 
-    /// Takes the lock, or else a place in the queue if `may_queue`.
-    pub fn acquire(&self, ask: &Ask, may_queue: bool) -> Call<'_> {
+    /// Takes the lock, or else a place in the queue if there is a `channel` on which the grant is heard.
+    pub fn acquire(&self, ask: &Ask, channel: Option<&str>) -> Call<'_> {
         let arguments = vec![
             ask.owner.0.to_string(),
             info::letter(ask.mode).to_owned(),
-            if may_queue { "wait" } else { "try" }.to_owned(),
+            if channel.is_some() { "wait" } else { "try" }.to_owned(),
             if ask.fenced { "1" } else { "0" }.to_owned(),
             self.ttl.clone(),
-            self.channel.clone(),
+            channel.unwrap_or("-").to_owned(),
             info::write(ask, &self.identity),
         ];
         self.scripts.acquire.call(&ask.id, arguments)

@@ -1,6 +1,6 @@
 //! Opening a connection: TCP, TLS, authentication, database, and a look at who answers.
 
-use super::fault::Peer;
+use super::fault::{Cure, Fault, Peer};
 use crate::backend::tls;
 use crate::error::{Error, Kind, Result};
 use crate::options::Tls;
@@ -13,8 +13,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -26,24 +27,50 @@ pub(super) struct Opened {
     pub driver: Pin<Box<dyn Future<Output = ()>>>,
     /// The server's number for this connection.
     pub client_id: Option<i64>,
-    /// Where the server was reached, if it was in plain text.
-    pub address: Option<SocketAddr>,
+    /// Where the server was reached.
+    pub address: SocketAddr,
 }
 
 /// Opens a connection called `name` within `connect_timeout`, and makes the server drop the connection `before`, whose last commands may
 /// still be on their way. Needs Redis 6.2 or Valkey, as a primary.
+///
+/// A name may have several addresses: each in turn has its share of the time, `reached` first.
 pub(super) async fn open(
     server: &Server,
     peer: &Peer,
     name: &str,
     pushes: Option<mpsc::UnboundedSender<PushInfo>>,
     before: Option<i64>,
-) -> Result<Opened> {
-    let step = Cell::new("no TCP connection in time");
-    match tokio::time::timeout(patience(server), attempt(server, peer, name, pushes, before, &step)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(peer.error(Kind::Connect, step.get())),
+    reached: Option<SocketAddr>,
+) -> Result<Opened, Fault> {
+    let deadline = Instant::now() + patience(server);
+    let host = server
+        .addresses
+        .first()
+        .ok_or_else(|| Error::new(Kind::InvalidUrl, "no host in URL"))?;
+    let mut addresses: Vec<SocketAddr> = timeout_at(deadline, lookup_host((host.host.as_str(), host.port)))
+        .await
+        .map_err(|_| peer.error(Kind::Connect, "its name was not resolved in time"))?
+        .map_err(|error| peer.error(Kind::Connect, "cannot be reached").because(error))?
+        .collect();
+    addresses.sort_by_key(|address| reached != Some(*address));
+    let mut failure = Fault::from(peer.error(Kind::Connect, "its name has no address"));
+    for (at, address) in (0_u32..).zip(&addresses) {
+        let rest = u32::try_from(addresses.len()).unwrap_or(u32::MAX) - at;
+        let share = deadline.saturating_duration_since(Instant::now()) / rest;
+        let step = Cell::new("no TCP connection in time");
+        let attempt = attempt(server, peer, host, *address, name, pushes.clone(), before, &step);
+        let failed = match timeout(share, attempt).await {
+            Ok(Ok(opened)) => return Ok(opened),
+            Ok(Err(fault)) => fault,
+            Err(_) => peer.error(Kind::Connect, step.get()).into(),
+        };
+        // What a server has said tells more than that another did not answer.
+        if failure.error.kind == Kind::Connect {
+            failure = failed;
+        }
     }
+    Err(failure)
 }
 
 /// How long to wait for anything that should be answered at once: a little less than `connect_timeout`, so that whoever waits
@@ -52,19 +79,18 @@ pub(super) fn patience(server: &Server) -> Duration {
     server.options.connect_timeout - server.options.connect_timeout / 20
 }
 
+#[allow(clippy::too_many_arguments)]
 async fn attempt(
     server: &Server,
     peer: &Peer,
+    host: &Address,
+    address: SocketAddr,
     name: &str,
     pushes: Option<mpsc::UnboundedSender<PushInfo>>,
     before: Option<i64>,
     step: &Cell<&'static str>,
-) -> Result<Opened> {
-    let address = server
-        .addresses
-        .first()
-        .ok_or_else(|| Error::new(Kind::InvalidUrl, "no host in URL"))?;
-    let (stream, reached) = dial(server, peer, address, step).await?;
+) -> Result<Opened, Fault> {
+    let stream = dial(server, peer, host, address, step).await?;
     step.set("no answer in time");
     // No time limit inside: each call brings its own.
     let mut config = AsyncConnectionConfig::new()
@@ -75,38 +101,36 @@ async fn attempt(
     }
     let (mut connection, driver) = MultiplexedConnection::new_with_config(&login(server), stream, config)
         .await
-        .map_err(|error| peer.explain(&error))?;
+        .map_err(|error| peer.refused(&error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()>>> = Box::pin(driver);
     let hello = tokio::select! {
-        hello = introduce(&mut connection, name, before) => hello.map_err(|error| peer.explain(&error))?,
-        () = &mut driver => return Err(peer.error(Kind::Connect, "the connection was cut")),
+        hello = introduce(&mut connection, name, before) => hello.map_err(|error| peer.refused(&error))?,
+        () = &mut driver => return Err(peer.error(Kind::Connect, "the connection was cut").into()),
     };
     let client_id = inspect(&hello, peer)?;
     Ok(Opened {
         connection,
         driver,
         client_id,
-        address: reached,
+        address,
     })
 }
 
 async fn dial(
     server: &Server,
     peer: &Peer,
-    address: &Address,
+    host: &Address,
+    address: SocketAddr,
     step: &Cell<&'static str>,
-) -> Result<(Box<dyn Stream>, Option<SocketAddr>)> {
+) -> Result<Box<dyn Stream>> {
     let unreachable = |error| peer.error(Kind::Connect, "cannot be reached").because(error);
-    let stream = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .map_err(unreachable)?;
+    let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     if server.options.tls == Tls::Off {
-        let reached = stream.peer_addr().ok();
-        return Ok((Box::new(stream), reached));
+        return Ok(Box::new(stream));
     }
     let connector = TlsConnector::from(tls::client_config(&server.options)?);
-    let name = tls::server_name(&address.host)?;
+    let name = tls::server_name(&host.host)?;
     step.set("no answer to TLS in time (does the server speak TLS there?)");
     let stream = connector.connect(name, stream).await.map_err(|error| {
         tls::describe(&error, &peer.name).unwrap_or_else(|| {
@@ -114,7 +138,7 @@ async fn dial(
                 .because(&error)
         })
     })?;
-    Ok((Box::new(stream), None))
+    Ok(Box::new(stream))
 }
 
 /// As in 1.1.2 the user in the URL is ignored; an ACL user is named by option `user`.
@@ -207,6 +231,9 @@ pub(super) fn welcomed(answer: &Value) -> Option<Option<i64>> {
         Value::Okay => Some(None),
         Value::Map(fields) => {
             let (_, id) = fields.iter().find(|(key, _)| is_text(key, "id"))?;
+            if is_replica(fields) {
+                return None;
+            }
             redis::from_redis_value_ref::<i64>(id).ok().map(Some)
         }
         _ => None,
@@ -214,26 +241,35 @@ pub(super) fn welcomed(answer: &Value) -> Option<Option<i64>> {
 }
 
 /// Reads the answer to HELLO: version, role, and the number of the connection.
-fn inspect(hello: &Value, peer: &Peer) -> Result<Option<i64>> {
+fn inspect(hello: &Value, peer: &Peer) -> Result<Option<i64>, Fault> {
     let Value::Map(fields) = hello else {
-        return Err(peer.unexpected());
+        return Err(peer.unexpected().into());
     };
     let text = |name: &str| {
         let (_, value) = fields.iter().find(|(key, _)| is_text(key, name))?;
         redis::from_redis_value_ref::<String>(value).ok()
     };
-    if text("role").as_deref() == Some("replica") || text("role").as_deref() == Some("slave") {
-        return Err(peer.error(Kind::Server, "the server is a read-only replica"));
+    if is_replica(fields) {
+        return Err(Fault {
+            error: peer.error(Kind::Server, "the server is a read-only replica"),
+            cure: Cure::Connection,
+        });
     }
     if let Some(version) = text("version") {
         let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (6, 2) {
             return Err(peer
                 .error(Kind::Server, "too old, 6.2 or newer is needed")
-                .because(format!("version {version}")));
+                .because(format!("version {version}"))
+                .into());
         }
     }
     Ok(text("id").and_then(|id| id.parse().ok()))
+}
+
+fn is_replica(hello: &[(Value, Value)]) -> bool {
+    let role = hello.iter().find(|(key, _)| is_text(key, "role"));
+    role.is_some_and(|(_, role)| is_text(role, "replica") || is_text(role, "slave"))
 }
 
 fn is_text(value: &Value, expected: &str) -> bool {

@@ -2,13 +2,12 @@
 
 use super::answer::{self, Message, Place, Standing};
 use super::calls::Calls;
-use super::clock::ServerClock;
 use super::connect;
+use super::fault::{self, Cure};
 use super::frame;
 use super::script::Call;
 use crate::backend::express::{Answer, Garbled, News, Question, Wire};
-use crate::backend::{Ask, Attempt, Identity, Owner, Taken};
-use crate::core::time::Moment;
+use crate::backend::{Ask, Attempt, Identity, Owner};
 use crate::options::Tls;
 use crate::url::Server;
 use redis::{Cmd, PushKind, Value};
@@ -31,8 +30,8 @@ struct Express {
     greetings: usize,
     /// Whether grants for this connection's waiters come here.
     listens: bool,
-    /// The server's clock, as its answers here show it.
-    clock: ServerClock,
+    /// Where grants for this connection's waiters are published.
+    channel: String,
     news: VecDeque<News>,
     /// What came and has not been read; everything before `read` has.
     came: Vec<u8>,
@@ -48,7 +47,7 @@ impl Express {
             has_release: false,
             greetings: 0,
             listens: false,
-            clock: ServerClock::default(),
+            channel: String::new(),
             news: VecDeque::new(),
             came: Vec::new(),
             read: 0,
@@ -76,11 +75,8 @@ impl Express {
         };
         let owner = Owner(owner.into());
         self.news.push_back(match message {
-            Message::Granted { token, shown } => News::Granted {
-                owner,
-                taken: self.clock.earliest(shown).map(|leased_at| Taken { token, leased_at }),
-            },
-            Message::Later(_) => News::Changed { owner },
+            Message::Granted { token, .. } => News::Granted { owner, token },
+            Message::Moved(_) => News::Changed { owner },
         });
     }
 
@@ -94,7 +90,7 @@ impl Express {
         Some(Answer::Welcome { client: None })
     }
 
-    fn asked(&mut self, value: &Value, sent: Moment) -> Option<Answer> {
+    fn asked(&mut self, value: &Value) -> Option<Answer> {
         if let Value::Int(taken) = value {
             self.has_acquire = true;
             return Some(if *taken == 1 {
@@ -103,8 +99,7 @@ impl Express {
                 Answer::Busy
             });
         }
-        let (shown, standing) = answer::acquired(value)?;
-        self.clock.learn(sent, shown);
+        let (_, standing) = answer::acquired(value)?;
         match standing {
             Standing::Held { token } => Some(Answer::Held { token }),
             Standing::Busy => Some(Answer::Busy),
@@ -128,10 +123,10 @@ impl Express {
 
 impl Wire for Express {
     fn greet(&mut self, name: &str, out: &mut Vec<u8>) -> usize {
-        self.calls.channel = format!("IPC-Mutex-rpm:{name}");
+        self.channel = format!("IPC-Mutex-rpm:{name}");
         let mut commands = connect::greeting(&self.server, name);
         let mut subscribe = redis::cmd("SUBSCRIBE");
-        subscribe.arg(&self.calls.channel);
+        subscribe.arg(&self.channel);
         commands.push(subscribe);
         for command in &commands {
             command.write_packed_command(out);
@@ -146,7 +141,7 @@ impl Wire for Express {
 
     fn ask(&mut self, ask: &Ask, may_queue: bool, out: &mut Vec<u8>) {
         let command = if may_queue || ask.fenced || ask.attempt == Attempt::Try {
-            self.calls.acquire(ask, may_queue).by_digest()
+            self.calls.acquire(ask, may_queue.then_some(&*self.channel)).by_digest()
         } else {
             sent(&self.calls.acquire_simply(ask), self.has_acquire)
         };
@@ -170,7 +165,7 @@ impl Wire for Express {
         self.came.extend_from_slice(bytes);
     }
 
-    fn answer(&mut self, question: Question, when: Moment) -> Result<Option<Answer>, Garbled> {
+    fn answer(&mut self, question: Question) -> Result<Option<Answer>, Garbled> {
         let value = loop {
             match self.next()? {
                 None => return Ok(None),
@@ -182,16 +177,20 @@ impl Wire for Express {
         };
         let understood = match question {
             Question::Greeting => self.greeted(&value),
-            Question::Ask => self.asked(&value, when),
+            Question::Ask => self.asked(&value),
             Question::Release => self.released(&value),
             Question::HandOver => Self::handed_over(&value),
         };
         Ok(Some(understood.unwrap_or_else(|| {
-            if matches!(value, Value::ServerError(_)) {
-                // The server may have forgotten the scripts.
-                (self.has_acquire, self.has_release) = (false, false);
+            let Value::ServerError(error) = value else {
+                return Answer::Unclear;
+            };
+            // The server may have forgotten the scripts.
+            (self.has_acquire, self.has_release) = (false, false);
+            match fault::cure(&error.into()) {
+                Some(Cure::Connection) => Answer::Elsewhere,
+                _ => Answer::Unclear,
             }
-            Answer::Unclear
         })))
     }
 

@@ -1,9 +1,53 @@
-//! What a failure of the connection or an answer of the server means for a lock.
+//! What a failure of the connection or an answer of the server means for a lock, and what may be done about it.
 
-use crate::backend::tls;
+use crate::backend::{Refusal, tls};
 use crate::error::{Error, Kind};
 use crate::url::Server;
 use redis::{ErrorKind, RedisError};
+
+/// What may end a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cure {
+    /// Nothing before somebody changes something.
+    Nothing,
+    /// Time.
+    Time,
+    /// Another connection: it may lead to another server, or log in anew.
+    Connection,
+}
+
+/// An error, and what may end it.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    pub error: Error,
+    pub cure: Cure,
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        fault.error
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault.cure {
+            Cure::Nothing => Refusal::Failed(fault.error),
+            Cure::Time | Cure::Connection => Refusal::Away(fault.error),
+        }
+    }
+}
+
+/// Only time helps against failures to connect, and nothing against others.
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let cure = match error.kind {
+            Kind::Connect => Cure::Time,
+            _ => Cure::Nothing,
+        };
+        Self { error, cure }
+    }
+}
 
 /// Which server an error is about, for messages, and what must not be in them.
 #[derive(Debug, Clone)]
@@ -38,14 +82,25 @@ impl Peer {
         self.error(Kind::Server, "unexpected answer")
     }
 
-    /// Failures of the connection are worth another try; so is a server that is loading, busy or without a leader. What
-    /// somebody has to change first is not.
-    pub fn explain(&self, error: &RedisError) -> Error {
+    pub fn explain(&self, error: &RedisError) -> Fault {
         if let Some(tls) = tls::describe(error, &self.name) {
-            return tls;
+            return tls.into();
         }
         let text = self.masked(&error.to_string());
-        self.classify(error).because(text)
+        let fault = Fault::from(self.classify(error).because(text));
+        Fault {
+            cure: cure(error).unwrap_or(fault.cure),
+            ..fault
+        }
+    }
+
+    /// The same while a connection is set up, where nothing but a change helps against a wrong password.
+    pub fn refused(&self, error: &RedisError) -> Fault {
+        let Fault { error, cure } = self.explain(error);
+        match error.kind {
+            Kind::Auth => error.into(),
+            _ => Fault { error, cure },
+        }
     }
 
     fn classify(&self, error: &RedisError) -> Error {
@@ -69,9 +124,11 @@ impl Peer {
             "OOM" => self.error(Kind::Server, "the server is out of memory"),
             "MISCONF" => self.error(Kind::Server, "the server cannot write to its disk"),
             "NOREPLICAS" => self.error(Kind::Server, "the server lacks replicas to write to"),
-            "MOVED" | "ASK" | "CROSSSLOT" => {
-                self.error(Kind::Server, "the lock's slot is on another node of the Redis Cluster")
-            }
+            "MOVED" | "ASK" => self.error(Kind::Server, "the lock's slot is on another node of the Redis Cluster"),
+            "CROSSSLOT" => self.error(
+                Kind::Server,
+                "the lock's name spreads its keys over slots of the Redis Cluster",
+            ),
             _ if detail.contains("the user executing the script can't") => {
                 self.error(Kind::Auth, "the user lacks a permission")
             }
@@ -97,6 +154,14 @@ impl Peer {
     }
 }
 
+/// What may end a refusal of the server. After a failover, the endpoint may lead to the new primary while connections to the old one stay.
+pub(super) fn cure(error: &RedisError) -> Option<Cure> {
+    match code(error) {
+        "READONLY" | "MASTERDOWN" | "LOADING" | "CLUSTERDOWN" | "NOAUTH" => Some(Cure::Connection),
+        _ => None,
+    }
+}
+
 /// The first word of the server's answer. Redis before 7 hides the error of a command inside a script in its own:
 /// `ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -OOM command not allowed …`.
 fn code(error: &RedisError) -> &str {
@@ -114,41 +179,49 @@ mod tests {
     use crate::url::{self, Target};
     use redis::{Value, parse_redis_value};
 
-    fn explained(answer: &str) -> (Kind, String) {
+    fn explained(answer: &str) -> (Kind, String, Cure) {
         let Target::Remote(remote) = url::parse("rpm+redis://[::1]:7/x").unwrap().target else {
             unreachable!();
         };
         let Ok(Value::ServerError(refusal)) = parse_redis_value(format!("-{answer}\r\n").as_bytes()) else {
             panic!("{answer} is no error");
         };
-        let error = Peer::new(&remote.server).explain(&refusal.into());
-        (error.kind, error.message)
+        let Fault { error, cure } = Peer::new(&remote.server).explain(&refusal.into());
+        (error.kind, error.message, cure)
     }
 
     #[test]
     fn a_refusal_inside_a_script_is_told_by_all_versions() {
         let wrapped = "ERR Error running script (call to f_ff96): @user_script:1: @user_script: 1: ";
-        for (answer, kind, words) in [
+        for (answer, kind, words, cure) in [
             (
                 "OOM command not allowed when used memory > 'maxmemory'.",
                 Kind::Server,
                 "out of memory",
+                Cure::Nothing,
             ),
             (
                 "READONLY You can't write against a read only replica.",
                 Kind::Server,
                 "read-only replica",
+                Cure::Connection,
             ),
             (
                 "NOREPLICAS Not enough good replicas to write.",
                 Kind::Server,
                 "lacks replicas",
+                Cure::Nothing,
             ),
-            ("CLUSTERDOWN The cluster is down", Kind::Connect, "not ready"),
+            (
+                "CLUSTERDOWN The cluster is down",
+                Kind::Connect,
+                "not ready",
+                Cure::Connection,
+            ),
         ] {
             for text in [answer.to_owned(), format!("{wrapped}-{answer}")] {
-                let (found, message) = explained(&text);
-                assert_eq!(found, kind, "{text}");
+                let (found, message, by) = explained(&text);
+                assert_eq!((found, by), (kind, cure), "{text}");
                 assert!(message.contains(words), "{text}: {message}");
             }
         }

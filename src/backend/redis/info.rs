@@ -47,7 +47,8 @@ pub(super) fn read(value: &Value) -> Option<Snapshot> {
     };
     let mut held: Vec<Info> = array(readers)?.iter().filter_map(entry).collect();
     held.extend(exclusive(text(main)?));
-    let pending = array(waiters)?.iter().filter_map(entry).collect();
+    let waiter = |value| entry(value).map(|info| Info { token: None, ..info });
+    let pending = array(waiters)?.iter().filter_map(waiter).collect();
     Some(Snapshot { held, pending })
 }
 

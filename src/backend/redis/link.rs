@@ -1,11 +1,10 @@
 //! One connection to the server: opened on demand, shared by all calls, replaced when it breaks.
 
 use super::connect::{self, Opened};
-use super::fault::Peer;
+use super::fault::{Cure, Fault, Peer};
 use super::script::Call;
 use crate::clock;
 use crate::core::time::Moment;
-use crate::error::{Error, Result};
 use crate::url::Server;
 use redis::{Cmd, PushInfo, RedisError, Value};
 use std::cell::{Cell, RefCell};
@@ -20,7 +19,9 @@ pub(super) struct Live {
     connection: redis::aio::MultiplexedConnection,
     driver: RefCell<Option<AbortHandle>>,
     broken: Cell<bool>,
-    /// Whether the grants' channel is subscribed on it.
+    /// Where grants for those who wait on this connection are published: no other connection of any process has this channel.
+    pub channel: String,
+    /// Whether the channel is subscribed.
     pub listening: Cell<bool>,
     pub opened: Moment,
     /// When the server last answered.
@@ -52,7 +53,7 @@ enum State {
 /// dropped.
 #[derive(Default)]
 struct Opening {
-    outcome: RefCell<Option<Result<Rc<Live>>>>,
+    outcome: RefCell<Option<Result<Rc<Live>, Fault>>>,
     done: Notify,
 }
 
@@ -67,16 +68,20 @@ pub(super) trait Watch {
 pub(super) struct Link {
     server: Rc<Server>,
     peer: Peer,
-    /// What the server shows of the connection, the same for all of this process and of nobody else.
-    name: String,
+    /// What the server shows of this process's connections, and of nobody else's, is made from this.
+    instance: String,
+    /// How many connections there were.
+    count: Cell<u32>,
     pushes: Option<mpsc::UnboundedSender<PushInfo>>,
     state: RefCell<State>,
     /// The connection before the present one, by the server's number: it is closed at the server before anything is sent on a
     /// new one, so that a command still on its way on the old one cannot overtake.
     previous: Cell<Option<i64>>,
-    /// Where the server was reached last, if in plain text.
+    /// Where the server was reached last.
     address: Cell<Option<SocketAddr>>,
     was_open: Cell<bool>,
+    /// When the last connection was opened.
+    opened: Cell<Option<Moment>>,
     watch: RefCell<Option<std::rc::Weak<dyn Watch>>>,
 }
 
@@ -85,18 +90,20 @@ impl Link {
     pub fn new(
         server: Rc<Server>,
         peer: Peer,
-        name: String,
+        instance: String,
         pushes: Option<mpsc::UnboundedSender<PushInfo>>,
     ) -> Rc<Self> {
         Rc::new(Self {
             server,
             peer,
-            name,
+            instance,
+            count: Cell::new(0),
             pushes,
             state: RefCell::new(State::Down),
             previous: Cell::new(None),
             address: Cell::new(None),
             was_open: Cell::new(false),
+            opened: Cell::new(None),
             watch: RefCell::new(None),
         })
     }
@@ -114,7 +121,7 @@ impl Link {
     }
 
     /// The connection, opened if need be. Bounded by `connect_timeout`.
-    pub async fn live(self: &Rc<Self>) -> Result<Rc<Live>> {
+    pub async fn live(self: &Rc<Self>) -> Result<Rc<Live>, Fault> {
         if let Some(live) = self.current() {
             return Ok(live);
         }
@@ -125,6 +132,13 @@ impl Link {
                 return outcome.clone();
             }
             opening.done.notified().await;
+        }
+    }
+
+    /// Sees to it that there is a connection soon.
+    pub fn prepare(self: &Rc<Self>) {
+        if self.current().is_none() {
+            self.opening();
         }
     }
 
@@ -140,9 +154,10 @@ impl Link {
             let outcome = connect::open(
                 &link.server,
                 &link.peer,
-                &link.name,
+                &format!("ipc-mutex:{}", link.instance),
                 link.pushes.clone(),
                 link.previous.get(),
+                link.address.get(),
             )
             .await;
             let outcome = outcome.map(|opened| link.install(opened));
@@ -162,11 +177,14 @@ impl Link {
 
     fn install(self: &Rc<Self>, opened: Opened) -> Rc<Live> {
         self.previous.set(opened.client_id);
-        self.address.set(opened.address);
+        self.address.set(Some(opened.address));
+        self.count.set(self.count.get() + 1);
+        self.opened.set(Some(clock::now()));
         let live = Rc::new(Live {
             connection: opened.connection,
             driver: RefCell::new(None),
             broken: Cell::new(false),
+            channel: format!("IPC-Mutex-rpm:{}:{}", self.instance, self.count.get()),
             listening: Cell::new(false),
             opened: clock::now(),
             answered: Cell::new(clock::now()),
@@ -212,6 +230,13 @@ impl Link {
         self.was_open.set(false);
     }
 
+    /// Whether the last connection was opened within the last `span`, whatever became of it.
+    pub fn was_opened_within(&self, span: Duration) -> bool {
+        self.opened
+            .get()
+            .is_some_and(|opened| clock::now().since(opened) < span)
+    }
+
     /// Whether the server answered on this link within the last `span`.
     pub fn answered_within(&self, span: Duration) -> bool {
         self.current()
@@ -219,18 +244,17 @@ impl Link {
     }
 
     /// Sends one command and waits for the answer, at most `limit`.
-    pub async fn ask(&self, live: &Live, command: &Cmd, limit: Duration) -> Result<Value> {
+    pub async fn ask(&self, live: &Live, command: &Cmd, limit: Duration) -> Result<Value, Fault> {
         let mut connection = live.connection.clone();
         let answer = tokio::time::timeout(limit, connection.send_packed_command(command)).await;
-        let value = self.judge(live, answer)?;
-        match value {
-            Value::ServerError(error) => Err(self.peer.explain(&RedisError::from(error))),
+        match self.judge(live, answer)? {
+            Value::ServerError(error) => Err(self.refused(live, error)),
             value => Ok(value),
         }
     }
 
     /// Calls a script; gives also when the call that was answered was sent.
-    pub async fn call(&self, live: &Live, call: &Call<'_>, limit: Duration) -> Result<(Moment, Value)> {
+    pub async fn call(&self, live: &Live, call: &Call<'_>, limit: Duration) -> Result<(Moment, Value), Fault> {
         let mut sent = clock::now();
         let mut connection = live.connection.clone();
         let command = call.by_digest();
@@ -243,13 +267,18 @@ impl Link {
             value = self.judge(live, answer)?;
         }
         match value {
-            Value::ServerError(error) => Err(self.peer.explain(&RedisError::from(error))),
+            Value::ServerError(error) => Err(self.refused(live, error)),
             value => Ok((sent, value)),
         }
     }
 
     /// Calls scripts in one exchange, each with an answer or an error of its own.
-    pub async fn call_all(&self, live: &Live, calls: &[Call<'_>], limit: Duration) -> Result<(Moment, Vec<Value>)> {
+    pub async fn call_all(
+        &self,
+        live: &Live,
+        calls: &[Call<'_>],
+        limit: Duration,
+    ) -> Result<(Moment, Vec<Value>), Fault> {
         let (sent, values) = self.pipeline(live, calls.iter().map(Call::by_digest), limit).await?;
         if values.iter().any(is_unknown_script) {
             return self.pipeline(live, calls.iter().map(Call::by_text), limit).await;
@@ -262,7 +291,7 @@ impl Link {
         live: &Live,
         commands: impl Iterator<Item = Cmd>,
         limit: Duration,
-    ) -> Result<(Moment, Vec<Value>)> {
+    ) -> Result<(Moment, Vec<Value>), Fault> {
         let mut pipeline = redis::pipe();
         let mut count = 0;
         for command in commands {
@@ -275,11 +304,11 @@ impl Link {
         Ok((sent, self.judge(live, answer)?))
     }
 
-    /// Subscribes the connection to `channel`; returns when the server has confirmed.
-    pub async fn listen(&self, live: &Live, channel: &str, limit: Duration) -> Result<()> {
+    /// Subscribes the connection to its channel; returns when the server has confirmed.
+    pub async fn listen(&self, live: &Live, limit: Duration) -> Result<(), Fault> {
         if !live.listening.get() {
             let mut connection = live.connection.clone();
-            let answer = tokio::time::timeout(limit, connection.subscribe(channel)).await;
+            let answer = tokio::time::timeout(limit, connection.subscribe(&live.channel)).await;
             self.judge(live, answer)?;
             live.listening.set(true);
         }
@@ -287,7 +316,11 @@ impl Link {
     }
 
     /// A connection that does not answer, or breaks, is given up at once.
-    fn judge<T>(&self, live: &Live, answer: Result<redis::RedisResult<T>, tokio::time::error::Elapsed>) -> Result<T> {
+    fn judge<T>(
+        &self,
+        live: &Live,
+        answer: Result<redis::RedisResult<T>, tokio::time::error::Elapsed>,
+    ) -> Result<T, Fault> {
         match answer {
             Ok(Ok(value)) => {
                 live.answered.set(clock::now());
@@ -301,14 +334,18 @@ impl Link {
             }
             Err(_) => {
                 self.discard(live);
-                Err(self.peer.silent())
+                Err(self.peer.silent().into())
             }
         }
     }
 
-    /// What an error that stands among the answers of [`Link::call_all`] means.
-    pub fn refused(&self, error: redis::ServerError) -> Error {
-        self.peer.explain(&RedisError::from(error))
+    /// What an error that the server answered means. A connection that cannot be used for locks any more is given up.
+    pub fn refused(&self, live: &Live, error: redis::ServerError) -> Fault {
+        let fault = self.peer.explain(&RedisError::from(error));
+        if fault.cure == Cure::Connection {
+            self.discard(live);
+        }
+        fault
     }
 }
 

@@ -12,7 +12,6 @@
 mod acquire;
 mod answer;
 mod calls;
-mod clock;
 mod connect;
 mod express;
 mod fault;
@@ -23,10 +22,9 @@ mod renew;
 mod script;
 mod waiting;
 
-use self::answer::{Message, Place};
+use self::answer::Message;
 use self::calls::Calls;
-use self::clock::ServerClock;
-use self::fault::Peer;
+use self::fault::{Cure, Fault, Peer};
 use self::link::{Link, Watch};
 use self::waiting::{Waiting, Wake};
 use crate::backend::express::Name;
@@ -34,6 +32,7 @@ use crate::backend::{Ask, Backend, Context, Event, Owner, Refusal, Released, Sna
 use crate::core::lease::Terms;
 use crate::core::time::Moment;
 use crate::error::{Error, Kind, Result};
+use crate::options::Tls;
 use crate::url::Server;
 pub use express::express;
 use redis::{PushInfo, PushKind, Value};
@@ -53,12 +52,12 @@ struct Redis {
     this: Weak<Redis>,
     peer: Peer,
     terms: Terms,
+    is_plain: bool,
     /// The limit of every exchange that the server should answer at once.
     patience: Duration,
     calls: Calls,
     foreground: Rc<Link>,
     renewal: Rc<Link>,
-    clock: ServerClock,
     waiting: Rc<Waiting>,
     context: Context,
     /// What this process holds, by owner, to be looked after when the connection was gone.
@@ -73,10 +72,10 @@ struct Redis {
 pub async fn connect(server: &Server, context: Context) -> Result<Rc<dyn Backend>> {
     let shared = Rc::new(server.clone());
     let peer = Peer::new(server);
-    let name = format!("ipc-mutex:{}", context.identity.instance);
+    let instance = || context.identity.instance.clone();
     let (sender, pushes) = mpsc::unbounded_channel();
-    let foreground = Link::new(shared.clone(), peer.clone(), name.clone(), Some(sender));
-    let renewal = Link::new(shared, peer.clone(), name, None);
+    let foreground = Link::new(shared.clone(), peer.clone(), instance(), Some(sender));
+    let renewal = Link::new(shared, peer.clone(), instance(), None);
     let redis = Rc::new_cyclic(|this| Redis {
         this: this.clone(),
         peer,
@@ -84,11 +83,11 @@ pub async fn connect(server: &Server, context: Context) -> Result<Rc<dyn Backend
             ttl: server.options.ttl,
             renew_every: server.options.ttl / 3,
         },
+        is_plain: server.options.tls == Tls::Off,
         patience: connect::patience(server),
         calls: Calls::new(server, context.identity.clone()),
         foreground: foreground.clone(),
         renewal,
-        clock: ServerClock::default(),
         waiting: Rc::default(),
         context,
         holds: RefCell::default(),
@@ -114,27 +113,15 @@ async fn listen(redis: Weak<Redis>, mut pushes: mpsc::UnboundedReceiver<PushInfo
 }
 
 impl Redis {
-    /// Something was published for a waiter of this process. A grant's lease began when the releaser's script ran.
+    /// Something was published for a waiter of this process.
     fn hear(&self, text: &str) {
-        let Some((owner, message)) = answer::message(text) else {
-            return;
-        };
-        let wake = match message {
-            Message::Granted { token, shown } => match self.clock.earliest(shown) {
-                Some(leased_at) => Wake::Granted {
-                    taken: Taken { token, leased_at },
-                    shown,
-                },
-                // Without an answer on this connection yet the grant cannot be dated: ask, which renews it.
-                None => Wake::Again,
-            },
-            Message::Later(pause) => Wake::Moved(Place {
-                first: true,
-                foreign: false,
-                left: Some(pause),
-            }),
-        };
-        self.waiting.ring(owner, wake);
+        if let Some((owner, message)) = answer::message(text) {
+            let wake = match message {
+                Message::Granted { token, asked } => Wake::Granted { token, asked },
+                Message::Moved(place) => Wake::Moved(place),
+            };
+            self.waiting.ring(owner, wake);
+        }
     }
 
     async fn free(&self, ask: &Ask) -> Result<Released> {
@@ -184,7 +171,6 @@ impl Redis {
 impl Watch for Redis {
     fn broke(&self) {
         self.tell(Event::Disconnected);
-        self.clock.forget();
         self.waiting.ring_all(Wake::Again);
         self.recover();
     }
@@ -230,7 +216,7 @@ impl Backend for Redis {
 
     /// What happened to the connection since the question was sent says whether the hold may be gone with the server's data.
     fn adopt(&self, ask: Rc<Ask>, sent: Moment) {
-        self.holds.borrow_mut().insert(ask.owner.clone(), ask);
+        self.keep_from_now_on(ask);
         match self.foreground.current() {
             None => self.recover(),
             Some(live) if live.opened > sent => {
@@ -255,7 +241,7 @@ impl Backend for Redis {
                 other => other,
             };
             match killed {
-                Err(error) if error.is_transient() => Err(error),
+                Err(Fault { error, cure }) if cure != Cure::Nothing => Err(error),
                 // It was gone already, or it is not for this user to see or to end: then time undoes what comes late.
                 _ => Ok(()),
             }
@@ -263,7 +249,8 @@ impl Backend for Redis {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        self.foreground.address()
+        // JavaScript cannot be asked to encrypt.
+        self.foreground.address().filter(|_| self.is_plain)
     }
 
     fn close(&self) -> Task<'_, ()> {

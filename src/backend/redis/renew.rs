@@ -2,7 +2,9 @@
 
 use super::Redis;
 use super::answer::{self, Standing};
-use crate::backend::{Ask, Owner, Stage, Taken};
+use super::fault::Fault;
+use super::link::{Link, Live};
+use crate::backend::{Ask, Owner, Stage};
 use crate::error::Result;
 use redis::Value;
 use std::rc::Rc;
@@ -34,33 +36,45 @@ impl Redis {
             .collect();
         // Not longer than the time to the next renewal, so that a cut connection is replaced in time.
         let limit = self.patience.min(self.terms.renew_every);
-        let live = self.renewal.live().await?;
-        let (sent, values) = self.renewal.call_all(&live, &calls, limit).await?;
+        let (link, live) = self.renewing().await?;
+        let (sent, values) = link.call_all(&live, &calls, limit).await?;
         let mut gone = Vec::new();
         let mut refused = None;
         for (group, value) in groups.iter().zip(values) {
             if let Value::ServerError(error) = value {
-                refused = Some(self.renewal.refused(error));
+                refused = Some(link.refused(&live, error));
                 continue;
             }
-            let (shown, standings) = answer::renewed(&value).ok_or_else(|| self.peer.unexpected())?;
-            self.clock.learn(sent, shown);
+            let (_, standings) = answer::renewed(&value).ok_or_else(|| self.peer.unexpected())?;
             for ((ask, stage), standing) in group.iter().zip(standings) {
                 match (stage, standing) {
                     (Stage::Held, Standing::Held { .. }) => ask.prove(sent),
                     (Stage::Held, _) => gone.push(ask.owner.clone()),
-                    (Stage::Waiting, standing) => {
-                        let leased_at = sent;
-                        let taken = |token| Taken { token, leased_at };
-                        self.waiting.inform(&ask.owner, standing, taken, shown);
-                    }
+                    (Stage::Waiting, standing) => self.waiting.inform(&ask.owner, standing, sent),
                 }
             }
         }
         match refused {
             None => Ok(gone),
-            Some(error) => Err(error),
+            Some(fault) => Err(fault.error),
         }
+    }
+
+    /// The connection for renewals; any that is open is better than waiting for one.
+    async fn renewing(&self) -> Result<(&Rc<Link>, Rc<Live>), Fault> {
+        if self.renewal.current().is_none()
+            && let Some(live) = self.foreground.current()
+        {
+            self.renewal.prepare();
+            return Ok((&self.foreground, live));
+        }
+        Ok((&self.renewal, self.renewal.live().await?))
+    }
+
+    /// From now on the hold is looked after, and what that needs is there before it is needed.
+    pub(super) fn keep_from_now_on(&self, ask: Rc<Ask>) {
+        self.renewal.prepare();
+        self.holds.borrow_mut().insert(ask.owner.clone(), ask);
     }
 
     /// Waiters are silent, and so is an idle process: a connection that went dead without a word is found out by a question.
@@ -82,6 +96,10 @@ impl Redis {
         }
         tokio::task::spawn_local(async move {
             let mut pause = PAUSES.0;
+            // A server that lets in and then refuses everything is not asked without a rest.
+            if redis.foreground.was_opened_within(PAUSES.1) {
+                sleep(PAUSES.1).await;
+            }
             while !redis.holds.borrow().is_empty() && redis.foreground.live().await.is_err() {
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);

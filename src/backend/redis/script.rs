@@ -21,11 +21,8 @@ pub(super) struct Scripts {
 }
 
 macro_rules! script {
-    ($name:literal) => {
-        script!("words.lua", "state.lua", $name)
-    };
     ($plain:literal then $name:literal) => {
-        script!("words.lua", $plain, "state.lua", $name)
+        script!("words.lua", $plain, "state.lua", "legacy.lua", "queue.lua", $name)
     };
     ($($part:literal),+) => {
         Script::new(concat!($(include_str!(concat!("lua/", $part)), "\n"),+))
@@ -37,8 +34,8 @@ impl Scripts {
         Self {
             acquire: script!("acquire_plain.lua" then "acquire.lua"),
             release: script!("release_plain.lua" then "release.lua"),
-            renew: script!("renew.lua"),
-            query: script!("query.lua"),
+            renew: script!("words.lua", "state.lua", "legacy.lua", "queue.lua", "renew.lua"),
+            query: script!("words.lua", "state.lua", "query.lua"),
             express_acquire: Script::new(include_str!("lua/express_acquire.lua")),
             express_release: Script::new(include_str!("lua/express_release.lua")),
         }
@@ -104,13 +101,33 @@ impl Call<'_> {
 /// What stands beside the main key, in the order of `words.lua`.
 const BESIDE: [&str; 6] = ["queue", "beats", "readers", "info", "token", "turns"];
 
-/// The main key of a lock and some of those beside it. Redis Cluster places the others by their hash tag, the main key's name, and the
-/// main key by its whole name: all in one slot. (A URL's path cannot hold braces, so an id brings no hash tag of its own.)
+/// The main key of a lock and some of those beside it, all in one slot of a Redis Cluster. That is decided by what stands between the first
+/// braces of a key, else by all of it: the others have the main key in braces, or begin with it where it has braces of its own.
 fn keys(id: &str, beside: &[&str]) -> Vec<String> {
     let main = format!("{id}/lock.IPC-Mutex-rpm");
-    let mut keys = Vec::with_capacity(1 + beside.len());
-    keys.push(String::new());
-    keys.extend(beside.iter().map(|part| format!("{{{main}}}:{part}")));
-    keys[0] = main;
+    let tag = match main.split_once('{').and_then(|(_, rest)| rest.split_once('}')) {
+        Some((inside, _)) if !inside.is_empty() => main.clone(),
+        _ => format!("{{{main}}}"),
+    };
+    let mut keys = vec![main];
+    keys.extend(beside.iter().map(|part| format!("{tag}:{part}")));
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::keys;
+
+    #[test]
+    fn an_id_with_braces_decides_the_slot_of_all_keys() {
+        for (id, beside) in [
+            ("foo", "{foo/lock.IPC-Mutex-rpm}:queue"),
+            ("a{b}c", "a{b}c/lock.IPC-Mutex-rpm:queue"),
+            ("{a}{b}", "{a}{b}/lock.IPC-Mutex-rpm:queue"),
+            ("a{b", "{a{b/lock.IPC-Mutex-rpm}:queue"),
+        ] {
+            let main = format!("{id}/lock.IPC-Mutex-rpm");
+            assert_eq!(keys(id, &["queue"]), [main, beside.to_owned()]);
+        }
+    }
 }

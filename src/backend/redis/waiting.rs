@@ -1,8 +1,8 @@
 //! The asks of this process that wait, and what wakes them.
 
-use super::answer::{Place, Standing};
-use super::clock::Micros;
+use super::answer::{Micros, Place, Standing};
 use crate::backend::{Owner, Taken};
+use crate::core::time::Moment;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -12,12 +12,22 @@ use tokio::sync::Notify;
 /// Why a waiter wakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wake {
-    /// The lock was handed to it. `shown` is the server's clock when it was.
-    Granted { taken: Taken, shown: Micros },
+    /// The lock was handed to it, in answer to the question that the server calls `asked`.
+    Granted { token: Option<u64>, asked: Micros },
+    /// A renewal found that it has the lock.
+    Found(Taken),
     /// What it knew may no longer be true: ask the server again.
     Again,
     /// It stands differently in the queue.
     Moved(Place),
+    /// A renewal that was sent then has found it in the queue.
+    Stands(Place, Moment),
+}
+
+impl Wake {
+    fn is_grant(self) -> bool {
+        matches!(self, Wake::Granted { .. } | Wake::Found(_))
+    }
 }
 
 /// Where a waiter is told; the latest news wins, but nothing displaces a grant except a newer one.
@@ -29,7 +39,7 @@ pub(super) struct Bell {
 
 impl Bell {
     pub fn ring(&self, wake: Wake) {
-        let keep = matches!(self.news.get(), Some(Wake::Granted { .. })) && !matches!(wake, Wake::Granted { .. });
+        let keep = self.news.get().is_some_and(Wake::is_grant) && !wake.is_grant();
         if !keep {
             self.news.set(Some(wake));
         }
@@ -77,14 +87,11 @@ impl Waiting {
         }
     }
 
-    /// Tells a waiter what a renewal found out about it.
-    pub fn inform(&self, owner: &Owner, standing: Standing, taken: impl FnOnce(Option<u64>) -> Taken, shown: Micros) {
+    /// Tells a waiter what a renewal that was sent at `sent` found out about it.
+    pub fn inform(&self, owner: &Owner, standing: Standing, sent: Moment) {
         let wake = match standing {
-            Standing::Held { token } => Wake::Granted {
-                taken: taken(token),
-                shown,
-            },
-            Standing::Queued(place) => Wake::Moved(place),
+            Standing::Held { token } => Wake::Found(Taken { token, leased_at: sent }),
+            Standing::Queued(place) => Wake::Stands(place, sent),
             Standing::Busy | Standing::Gone => Wake::Again,
         };
         self.ring(&owner.0, wake);

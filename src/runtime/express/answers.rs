@@ -38,13 +38,14 @@ impl Express {
                 Asked::Release(_) => express::Question::Release,
                 Asked::HandOver(_) => express::Question::HandOver,
             };
-            let Some(answer) = line.wire.answer(kind, question.sent).map_err(|_| Over)? else {
+            let Some(answer) = line.wire.answer(kind).map_err(|_| Over)? else {
                 break;
             };
             let Some(question) = line.questions.pop_front() else {
                 break;
             };
             answers += 1;
+            let is_over = answer == Answer::Elsewhere;
             match question.asked {
                 Asked::Greeting => {
                     let Answer::Welcome { client } = answer else {
@@ -57,6 +58,9 @@ impl Express {
                 Asked::Release(call) | Asked::HandOver(call) => {
                     told += usize::from(self.released(state, call, answer, tell));
                 }
+            }
+            if is_over {
+                return Err(Over);
             }
         }
         while told < most {
@@ -152,15 +156,19 @@ impl Express {
 
     /// Whether JavaScript was told.
     fn heard(&self, state: &mut State, news: News, tell: &mut dyn FnMut(Call, Told)) -> bool {
-        let (owner, taken) = match news {
-            News::Granted { owner, taken } => (owner, taken),
+        let (owner, grant) = match news {
+            News::Granted { owner, token } => (owner, Some(token)),
             News::Changed { owner } => (owner, None),
         };
         // Others are with the runtime, which hears for itself.
         let Some(call) = state.waiting.get(&owner).copied() else {
             return false;
         };
-        if taken.is_some_and(|taken| state.hold(call, Stage::Waiting, taken, clock::now(), tell)) {
+        // It came after the answer that said to wait, so after the question.
+        let asked = state.table.get(call).map(|entry| entry.load.sent);
+        if let (Some(token), Some(leased_at)) = (grant, asked)
+            && state.hold(call, Stage::Waiting, Taken { token, leased_at }, clock::now(), tell)
+        {
             return true;
         }
         state.adopt(call, false, &self.commands);

@@ -29,8 +29,8 @@
 //!
 //! A grant that is brought to a waiter which was adopted meanwhile is not heard: the runtime finds it when it asks.
 //!
-//! **The lease** counts from before the bytes were given to JavaScript; that of a waiter from when the server handed the lock over, as its clock
-//! was seen on the same connection.
+//! **The lease** counts from before the bytes were given to JavaScript; that of a waiter too, from the question
+//! that was answered by a place in the queue: the grant came later.
 
 mod answers;
 mod calls;

@@ -2,13 +2,14 @@
 --
 -- KEYS     as in words.lua
 -- ARGV[1]  owner     ARGV[2]  mode, x or s     ARGV[3]  attempt, wait or try     ARGV[4]  fenced, 1 or 0
--- ARGV[5]  ttl (ms)  ARGV[6]  channel on which the owner's process listens       ARGV[7]  info (JSON)
+-- ARGV[5]  ttl (ms)  ARGV[6]  channel on which the owner's connection listens    ARGV[7]  info (JSON)
 -- returns  { microseconds of the server's clock, answer }, the answer one of { 'held', token or '-' }, { 'busy' } and what place()
 --          gives. Asked again by the same owner it finds the hold or the place that is already there, and renews it.
 
 local owner, mode, attempt, fenced, ttl, channel, info = unpack(ARGV)
 
 local function answer (what)
+    tell_first({ [owner] = true })
     return { text(micros), what }
 end
 
@@ -45,21 +46,18 @@ if not queued then
     call('ZADD', QUEUE, text(tonumber(last or '0') + 1), owner)
 end
 call('ZADD', BEATS, text(now + ttl), owner)
-call('HSET', INFO, owner, table.concat({ mode, fenced, ttl, channel, '-', info }, ' '))
+call('HSET', INFO, owner, table.concat({ mode, fenced, ttl, channel, text(micros), info }, ' '))
 for _, key in ipairs({ QUEUE, BEATS, INFO }) do
     keep(key, tonumber(ttl))
 end
 if state == 'free' then
-    -- Only waiters that nobody reaches at the moment are before it.
+    -- Only waiters whose connection is not there are before it.
     settle()
     if (state == 'exclusive' and holder == owner) or (state == 'shared' and call('ZSCORE', READERS, owner)) then
         return answer({ 'held', token })
     end
 end
 if state == 'foreign' then
-    local _, _, interval = turns()
-    if interval ~= SHORTEST then
-        set_turns(0, SHORTEST)
-    end
+    note_foreign()
 end
 return answer(place(owner))

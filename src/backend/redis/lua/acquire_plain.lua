@@ -25,7 +25,7 @@ do
             local ticket = head and tonumber(call('ZREVRANGE', QUEUE, 0, 0, 'WITHSCORES')[2]) or 0
             call('ZADD', QUEUE, text(ticket + 1), owner)
             call('ZADD', BEATS, text(now + ttl), owner)
-            call('HSET', INFO, owner, table.concat({ mode, fenced, ttl, channel, '-', info }, ' '))
+            call('HSET', INFO, owner, table.concat({ mode, fenced, ttl, channel, text(micros), info }, ' '))
             -- A queue that lives long enough has lived with what is beside it; half a second is enough to spare.
             if not head or call('PTTL', QUEUE) < ttl + 500 then
                 call('PEXPIRE', QUEUE, text(ttl + 1000))

@@ -11,9 +11,11 @@ if state == 'exclusive' and holder == owner then
     call('DEL', MAIN)
     make_room()
     settle()
+    tell_first({})
     return 1
 end
 
+first_changed = is_first(owner)
 local left = forget_waiter(owner)
 local freed = 0
 if state == 'shared' then
@@ -36,5 +38,6 @@ if left then
     elseif call('EXISTS', QUEUE) == 0 then
         call('DEL', TURNS)
     end
+    tell_first({})
 end
 return freed

@@ -17,7 +17,7 @@ end
 
 settle()
 
-local answers = { text(micros) }
+local answers, told = { text(micros) }, {}
 for i = 1, #ARGV, 2 do
     local owner, ttl = ARGV[i], ARGV[i + 1]
     local answer = { 'gone' }
@@ -34,7 +34,9 @@ for i = 1, #ARGV, 2 do
         answer = { 'held', minted or '-' }
     elseif call('ZSCORE', QUEUE, owner) then
         answer = place(owner)
+        told[owner] = true
     end
     answers[#answers + 1] = answer
 end
+tell_first(told)
 return answers

@@ -6,11 +6,12 @@
 -- KEYS[2] QUEUE    sorted set, owner -> ticket: who waits, first come first served
 -- KEYS[3] BEATS    sorted set, owner -> until when (ms) the waiter counts as alive; renewed like a hold
 -- KEYS[4] READERS  sorted set, owner -> until when (ms) the shared hold lasts
--- KEYS[5] INFO     hash, owner -> "<mode> <fenced> <ttl> <channel> <token> <info>" of each waiter and reader
+-- KEYS[5] INFO     hash, owner -> "<mode> <fenced> <ttl> <channel> <token> <info>" of each reader; for a waiter <token> is <asked>
 -- KEYS[6] COUNTER  string, the last fencing token
--- KEYS[7] TURNS    string, "<gap until> <next gap due> <interval>" (ms): when 1.1.2 processes get a chance, see make_room()
+-- KEYS[7] TURNS    string, "<gap until> <next gap due> <interval>" (ms): when 1.1.2 processes get a chance, see legacy.lua
 --
--- <mode> is x or s, <fenced> 1 or 0, <ttl> milliseconds, <token> digits or -, <info> JSON for query.lua. All times are the
+-- <mode> is x or s, <fenced> 1 or 0, <ttl> milliseconds, <channel> that of the waiter's own connection, <token> digits or -, <asked> when the
+-- waiter asked last (microseconds), <info> JSON for query.lua. All times are the
 -- server's own. Every key runs out by itself when nobody renews it. A script is atomic on the server. Its first write is one that a server
 -- without free memory still allows wherever that frees or keeps a hold (DEL, ZREM, PEXPIRE).
 
