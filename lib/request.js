@@ -113,6 +113,7 @@ class Request {
      */
     send () {
         const result = this.promise.then(conclude, fail)
+        this.context = new AsyncResource("IPC_MUTEX", { requireManualDestroy: true })
         // What may run foreign code comes first, when nothing would have to be undone.
         let reason
         if (this.#signal !== undefined) {
@@ -135,7 +136,6 @@ class Request {
 
     #ask () {
         this.#isSent = true
-        this.context = new AsyncResource("IPC_MUTEX", { requireManualDestroy: true })
         this.session.detector?.asked(this)
         this.session.requests.add(this)
         this.#watch?.add(this)

@@ -24,6 +24,13 @@ export class Reference {
         return this.#admit()
     }
 
+    /** Several holders or waiters go as one. @returns {object[]} who is granted by that, in order */
+    leaveAll (many) {
+        this.holders = this.holders.filter((other) => !many.includes(other))
+        this.queue = this.queue.filter((other) => !many.includes(other))
+        return this.#admit()
+    }
+
     /** Every hold ends at once. @returns {{ lost: object[], granted: object[] }} */
     loseAll () {
         const lost = this.holders
