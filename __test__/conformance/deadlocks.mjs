@@ -1,6 +1,7 @@
 // Deadlock detection, on request.
 import { test } from "node:test"
 import assert from "node:assert/strict"
+import { EventEmitter, once } from "node:events"
 import { freshId, opened, rejection, waiting, watch } from "./world.mjs"
 
 export function deadlocks (world) {
@@ -63,6 +64,88 @@ export function deadlocks (world) {
         await gate.release()
         await task
         await mine.promise
+        await mutex.release()
+    })
+
+    test("calls of timers, and calls that nobody waits for, wait their turn", async (t) => {
+        const mutex = await open(t, world.url(freshId()))
+        let timer, forgotten, listener
+        const emitter = new EventEmitter().on("changed", () => { listener = mutex.withLock(() => "listener") })
+        await mutex.withLock(async () => {
+            timer = new Promise((resolve) => setTimeout(() => resolve(mutex.withLock(() => "timer")), 1))
+            forgotten = mutex.withLock(() => "forgotten")
+            forgotten.catch(() => {})
+            emitter.emit("changed")
+            await new Promise((resolve) => setTimeout(resolve, 20))
+        })
+        assert.deepEqual(await Promise.all([ timer, forgotten, listener ]), [ "timer", "forgotten", "listener" ])
+    })
+
+    test("a task that the holder has started, and which asks after the holder has finished, is let in", async (t) => {
+        const mutex = await open(t, world.url(freshId()))
+        const gate = new EventEmitter()
+        let task
+        await mutex.withLock(() => {
+            task = once(gate, "open").then(() => mutex.withLock(() => "let in"))
+        })
+        const lock = await mutex.lock()
+        gate.emit("open")
+        await waiting(mutex, 1)
+        await lock.release()
+        assert.equal(await task, "let in")
+    })
+
+    test("a handle that a timer releases lets its own flow in again", async (t) => {
+        const mutex = await open(t, world.url(freshId()))
+        const lock = await mutex.lock()
+        setTimeout(() => lock.release(), 20)
+        await (await mutex.lock()).release()
+    })
+
+    test("a hold is forgotten in every way in which it ends", async (t) => {
+        const mutex = await open(t, world.url(freshId()))
+        const ends = {
+            release: async () => {
+                await mutex.acquire()
+                await mutex.release()
+            },
+            disposal: async () => {
+                const lock = await mutex.lock()
+                await lock[Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]()
+            },
+            close: async () => {
+                await mutex.acquire()
+                await mutex.close()
+                await mutex.open()
+            }
+        }
+        for (const [ name, end ] of Object.entries(ends)) {
+            await end()
+            const other = await opened(t, world.url(mutex.id))
+            await other.acquire()
+            const again = mutex.acquire()
+            await waiting(other, 1)
+            for (let count = 0; count < 5; count++)
+                await new Promise(setImmediate)
+            await other.release()
+            await assert.doesNotReject(again, name)
+            await mutex.release()
+        }
+    })
+
+    test("one id at two coordinators is two locks", async (t) => {
+        const id = freshId()
+        const mutex = await open(t, world.url(id)), other = await open(t, `${world.model === "spm" ? "mpm" : "spm"}:${id}`)
+        const blocker = await opened(t, `${world.model === "spm" ? "mpm" : "spm"}:${id}`)
+        await blocker.acquire()
+        await mutex.acquire()
+        const inner = other.acquire()
+        await waiting(blocker, 1)
+        for (let count = 0; count < 5; count++)
+            await new Promise(setImmediate)
+        await blocker.release()
+        await inner
+        await other.release()
         await mutex.release()
     })
 
