@@ -98,6 +98,32 @@ for (const name of [ "answers with a page", "is a balancer without servers", "sa
         await noLeftovers(server, { timeout: 60_000 })
     })
 
+test("a server that falls silent is told as such, and never as somebody else's hold", async (t) => {
+    const server = await etcd(t, { params })
+    const proxy = await startProxy(server, t)
+    const there = (id) => opened(t, server.url(id, { connect_timeout: 10 }, proxy.port))
+    const [ waiter, free ] = [ await there("foo"), await there("bar") ]
+    const near = await opened(t, server.url("foo"))
+    const lock = await near.lock()
+    const waiting = waiter.lock()
+    await pending(near, 1)
+    const told = []
+    for (const event of [ "disconnect", "reconnect" ])
+        waiter.on(event, () => told.push(event))
+    proxy.blackhole()
+    await assert.rejects(free.tryLock(), { code: "ERR_CONNECT" })
+    await assert.rejects(free.query(), { code: "ERR_CONNECT" })
+    await waitFor(() => told.includes("disconnect"), { timeout: 60_000, what: "the loss of the connection to be told" })
+    assert.ok(!told.includes("reconnect"))
+    await proxy.pass()
+    await waitFor(() => told.includes("reconnect"), { timeout: 60_000, what: "its return to be told" })
+    await lock.release()
+    await (await waiting).release()
+    for (const mutex of [ waiter, free, near ])
+        await mutex.close()
+    await noLeftovers(server, { timeout: 60_000 })
+})
+
 test("a server that became full still frees what is given back, with and without waiters", async (t) => {
     const server = await etcd(t, { config: [ "--quota-backend-bytes", "100000" ], params })
     const modes = { exclusive: false, shared: true }

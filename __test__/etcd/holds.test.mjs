@@ -1,5 +1,6 @@
 // Holds on etcd: what keeps them, what ends them, and who is told.
 import assert from "node:assert/strict"
+import { setTimeout as sleep } from "node:timers/promises"
 import { test } from "node:test"
 import { holds, testRestart } from "../servers/holds.mjs"
 import { holder, opened, pending } from "../support/contenders.mjs"
@@ -21,6 +22,28 @@ test("holds on etcd", { concurrency: true }, async (t) => {
 
 // A restart also forgets the tokens of the users. However long it takes, the lease is longer.
 testRestart((t) => etcd(t, { password: true, params: { ttl: 60, connect_timeout: 30 } }))
+
+test("what was waited for longer than a lease lasts is held for longer, too", async (t) => {
+    const server = await start(t)
+    await Promise.all([ false, true ].map(async (shared) => {
+        const id = shared ? "shared" : "exclusive"
+        const [ before, after ] = await Promise.all([ 30, 31 ].map((seconds) => opened(t, server.url(id, { connect_timeout: seconds }))))
+        const lock = await before.lock()
+        const waiting = after.lock({ shared })
+        await pending(before, 1)
+        await sleep(1.3 * TTL)
+        assert.equal(lock.signal.aborted, false)
+        await lock.release()
+        const next = await waiting
+        await sleep(1.3 * TTL)
+        assert.equal(next.signal.aborted, false)
+        assert.equal((await before.query()).held.length, 1)
+        await next.release()
+        await before.close()
+        await after.close()
+    }))
+    await noLeftovers(server, { timeout: 4 * TTL })
+})
 
 const MAIN = "IPC-Mutex-RPM-foo-lock"
 

@@ -65,7 +65,9 @@ pub struct Bundles {
 
 impl Bundles {
     pub fn new(server: &Server) -> Rc<Self> {
-        let may_have_rights = server.credentials.user.is_some() || server.options.crt.is_some();
+        let credentials = &server.credentials;
+        let may_have_rights =
+            credentials.user.is_some() || credentials.provider.is_some() || server.options.crt.is_some();
         Rc::new(Self {
             next: RefCell::default(),
             most: Cell::new(if may_have_rights { 1 } else { MOST }),

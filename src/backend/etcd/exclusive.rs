@@ -3,12 +3,11 @@
 use super::bundle::{Answer, pair, pairs, revision};
 use super::fault::Fault;
 use super::hold::Contention;
-use super::keys::{Keys, absent, is_legacy, lease_of, value_of};
+use super::keys::{Keys, absent, lease_of, value_of};
 use super::lease::{HoldKind, Session};
 use super::legacy::room::StandBack;
 use super::store::Etcd;
-use super::view::{SAFETY_NET, SECOND_LOOK, View, Woken, pause};
-use super::watch::{Change, Watcher};
+use super::view::{View, name, pause};
 use crate::backend::{Ask, Attempt, Refusal, Taken};
 use etcd_client::{Compare, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
 use std::rc::Rc;
@@ -162,111 +161,55 @@ pub struct Waiter<'a> {
     pub back: StandBack,
 }
 
-/// What a step led to.
-enum Step {
-    /// The main key is ours, since this revision.
-    Granted(i64),
-    /// The place in the queue is gone.
-    Evicted,
-    Look(Box<View>),
-}
-
 impl Waiter<'_> {
     /// Waits until the main key is ours and gives its revision; `None` when the place was lost.
     pub async fn run(mut self, first: View) -> Result<Option<i64>, Fault> {
+        let (etcd, keys, owner, value) = (self.etcd, self.keys, &self.ask.owner, self.value);
+        // The key to wait for: the place before ours, or the main key.
+        let target = |view: &View| {
+            view.place.as_ref()?;
+            let main = view.main.as_ref().filter(|main| main.value() != value);
+            view.last.as_ref().or(main).map(name)
+        };
         let mut view = first;
         loop {
-            let target = |view: &View| self.target(view);
-            let (latest, watcher) = self.etcd.watch_after(self.keys, &self.ask.owner, view, target).await?;
-            if let Some(main) = &latest.main {
-                if main.value() == self.value {
+            if let Some(main) = &view.main {
+                if main.value() == value {
                     return Ok(Some(main.mod_revision()));
                 }
-                self.etcd.learn(self.ask, main);
+                etcd.learn(self.ask, main);
             }
-            let Some(place) = &latest.place else {
+            let Some(since) = view.place.as_ref().map(KeyValue::create_revision) else {
                 return Ok(None);
             };
-            if !self.etcd.is_current(self.session) {
+            if !etcd.is_current(self.session) {
                 return Ok(None);
             }
-            let since = place.create_revision();
-            let step = match watcher {
-                Some(watcher) => self.wait(latest, watcher).await?,
-                None if self.target(&latest).is_none() => self.claim(since).await?,
-                None => Step::Look(Box::new(latest)),
-            };
-            view = match step {
-                Step::Granted(revision) => return Ok(Some(revision)),
-                Step::Evicted => return Ok(None),
-                Step::Look(view) => *view,
-            };
-        }
-    }
-
-    /// The key to wait for: the place before ours, or the main key.
-    fn target(&self, view: &View) -> Option<String> {
-        view.place.as_ref()?;
-        if let Some(before) = &view.last {
-            return Some(String::from_utf8_lossy(before.key()).into_owned());
-        }
-        view.main
-            .as_ref()
-            .filter(|main| main.value() != self.value)
-            .map(|_| self.keys.main.clone())
-    }
-
-    async fn wait(&mut self, mut view: View, mut watcher: Watcher) -> Result<Step, Fault> {
-        let key = self.target(&view);
-        let mut limit = SECOND_LOOK;
-        loop {
-            match pause(&mut watcher, &mut self.evictions, limit).await {
-                Woken::Unsure if limit == SECOND_LOOK && !watcher.is_broken() => {
-                    limit = SAFETY_NET;
-                    let place = view.place.as_ref().map(KeyValue::create_revision);
-                    view = self.etcd.view(self.keys, &self.ask.owner, place).await?;
-                    if self.target(&view) != key {
-                        return Ok(Step::Look(Box::new(view)));
+            let is_first = view.last.is_none();
+            if target(&view).is_some() {
+                let change = etcd
+                    .next_change(keys, owner, &mut view, target, &mut self.evictions)
+                    .await?;
+                match change {
+                    Some(change) if is_first && change.value.as_deref() == Some(value) => {
+                        return Ok(Some(change.revision));
                     }
-                }
-                // What the view has seen already.
-                Woken::Change(change) if change.revision <= view.revision => {}
-                Woken::Change(Change {
-                    value: Some(now),
-                    revision,
-                    ..
-                }) => {
-                    if view.last.is_none() {
-                        if now == self.value {
-                            return Ok(Step::Granted(revision));
-                        }
-                        if is_legacy(&now) {
-                            self.etcd.demand.saw_legacy(&self.ask.id);
-                        }
+                    Some(change) if is_first && change.value.is_none() => {
+                        view.main = None;
+                        continue;
                     }
+                    Some(_) | None => {}
                 }
-                Woken::Change(Change {
-                    value: None, revision, ..
-                }) if view.last.is_none() => {
-                    view.main = None;
-                    view.revision = revision;
-                    return Ok(Step::Look(Box::new(view)));
-                }
-                Woken::Change(_) | Woken::Unsure => return self.look(&view).await,
-                Woken::Evicted => return Ok(Step::Evicted),
+            } else if let Some(revision) = self.claim(since).await? {
+                return Ok(Some(revision));
             }
+            view = etcd.view(keys, owner, Some(since)).await?;
         }
     }
 
-    async fn look(&self, view: &View) -> Result<Step, Fault> {
-        let place = view.place.as_ref().map(KeyValue::create_revision);
-        Ok(Step::Look(Box::new(
-            self.etcd.view(self.keys, &self.ask.owner, place).await?,
-        )))
-    }
-
-    /// Takes the main key, which did not exist when it was seen last. Our place was taken at `since`.
-    async fn claim(&mut self, since: i64) -> Result<Step, Fault> {
+    /// Takes the main key, which did not exist when it was seen last, and gives its revision; `None` if it is to be looked at anew.
+    /// Our place was taken at `since`.
+    async fn claim(&mut self, since: i64) -> Result<Option<i64>, Fault> {
         let place = self.keys.place(&self.ask.owner);
         let passed = self.back.passed();
         let mut take = vec![
@@ -295,24 +238,20 @@ impl Waiter<'_> {
             ]);
         let response = self.etcd.txn(txn).await?;
         if response.succeeded() {
-            return Ok(Step::Granted(revision(&response)));
+            return Ok(Some(revision(&response)));
         }
         let answers = response.op_responses();
         let limit = match (pair(&answers, 0), pair(&answers, 1), pair(&answers, 2)) {
-            // Somebody else was quicker.
-            (Some(_), _, _) => None,
-            (None, None, _) => return Ok(Step::Evicted),
+            // Somebody else was quicker, or the place is gone.
+            (Some(_), _, _) | (None, None, _) => None,
             // Readers whose common lease has ended, but not yet their own: the key is gone, they may still believe.
             (None, Some(_), Some(_)) => Some(SOON),
             (None, Some(_), None) => self.back.see(pair(&answers, 3)),
         };
         if let Some(limit) = limit {
             let mut watcher = self.etcd.hub.watch(&self.etcd.link, &self.keys.main, false).await?;
-            if let Woken::Evicted = pause(&mut watcher, &mut self.evictions, limit).await {
-                return Ok(Step::Evicted);
-            }
+            pause(&mut watcher, &mut self.evictions, limit).await;
         }
-        let view = self.etcd.view(self.keys, &self.ask.owner, Some(since)).await?;
-        Ok(Step::Look(Box::new(view)))
+        Ok(None)
     }
 }

@@ -117,7 +117,7 @@ impl Link {
                 Err(_) => fault::silent(&peer, share),
             };
             match &fault {
-                Fault::OldToken(_) if tokens < NEW_TOKENS => {
+                Fault::OldToken(_) | Fault::Refused(_) if tokens < self.new_tokens(&fault) => {
                     tokens += 1;
                     sleep(TOKEN_PAUSE).await;
                     self.forget(epoch, 0);
@@ -135,6 +135,15 @@ impl Link {
             worst = Some(fault);
         }
         Err(worst.unwrap_or_else(|| fault::silent(&self.peer(), self.limit)))
+    }
+
+    /// How many new tokens are worth a try: the program may have another password by now.
+    fn new_tokens(&self, fault: &Fault) -> u32 {
+        match fault {
+            Fault::OldToken(_) => NEW_TOKENS,
+            Fault::Refused(error) if error.kind == Kind::Auth && self.server.credentials.provider.is_some() => 1,
+            _ => 0,
+        }
     }
 
     async fn once(&self, exchange: &Exchange<'_>) -> Result<(), Fault> {

@@ -11,23 +11,36 @@ use crate::clock;
 use crate::core::mode::Mode;
 use crate::error::Error;
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// An ask that leaves.
+struct Leaving<'a> {
+    etcd: &'a Etcd,
+    id: &'a Arc<str>,
+    owner: &'a Owner,
+    mode: Mode,
+    keys: Keys,
+    /// The conditions under which the main key goes with it: it is the holder, or the last reader.
+    held: Vec<Compare>,
+    /// What else goes then.
+    own: Vec<TxnOp>,
+    /// What goes otherwise.
+    rest: Vec<TxnOp>,
+}
 
 impl Etcd {
     /// Idempotent: what an ask left is recognised by its owner. A repeated message that finds nothing any more means
     /// success, if nothing else can have taken the hold away.
     pub async fn give_back(&self, ask: &Ask) -> Result<Released, Fault> {
         let owner = &ask.owner;
-        let keys = Keys::new(&ask.id);
         let repeated = !self.leaving.borrow_mut().insert(owner.clone());
-        let value = value_of(ask, &self.context.identity);
         let found = match ask.mode {
-            Mode::Exclusive => self.free(ask, &keys, &value).await,
-            Mode::Shared => self.leave(&ask.id, owner, self.tomb_lease(owner)).await,
-        };
-        let found = match found {
-            Err(Fault::Full(full)) => self.only_delete(ask, &keys, &value, full).await?,
-            other => other?,
+            Mode::Exclusive => {
+                let value = value_of(ask, &self.context.identity);
+                self.leave(Leaving::holder(self, &ask.id, owner, &value)).await?
+            }
+            Mode::Shared => self.leave_readers(&ask.id, owner).await?,
         };
         let believed = self.holds.borrow_mut().remove(owner).is_some();
         self.unsure.borrow_mut().remove(owner);
@@ -39,6 +52,18 @@ impl Etcd {
         })
     }
 
+    /// A reader leaves; the last one frees the lock or hands it over.
+    pub async fn leave_readers(&self, id: &Arc<str>, owner: &Owner) -> Result<Found, Fault> {
+        self.leave(Leaving::reader(self, id, owner)).await
+    }
+
+    async fn leave(&self, leaving: Leaving<'_>) -> Result<Found, Fault> {
+        match leaving.run().await {
+            Err(Fault::Full(full)) => leaving.only_delete(full).await,
+            other => other,
+        }
+    }
+
     /// The lease for a tombstone, if the ask needs one: a message that is still on its way can only do harm under the
     /// lease that it carries.
     fn tomb_lease(&self, owner: &Owner) -> Option<i64> {
@@ -47,51 +72,84 @@ impl Etcd {
     }
 
     /// Who comes next, if that is known and nothing speaks against handing over.
-    fn known_successor(&self, ask: &Ask) -> Option<Successor> {
+    fn known_successor(&self, owner: &Owner) -> Option<Successor> {
         let hold = self.holds.borrow();
-        let hold = hold.get(&ask.owner)?;
+        let hold = hold.get(owner)?;
         let successor = hold.successor.clone()?;
-        (self.demand.is_due(&ask.id) == Due::No).then_some(successor)
+        (self.demand.is_due(&hold.id) == Due::No).then_some(successor)
+    }
+}
+
+impl<'a> Leaving<'a> {
+    fn holder(etcd: &'a Etcd, id: &'a Arc<str>, owner: &'a Owner, value: &[u8]) -> Self {
+        let keys = Keys::new(id);
+        Self {
+            etcd,
+            id,
+            owner,
+            mode: Mode::Exclusive,
+            held: vec![keys.main_is(value)],
+            own: vec![],
+            rest: vec![TxnOp::delete(keys.place(owner), None)],
+            keys,
+        }
     }
 
-    async fn free(&self, ask: &Ask, keys: &Keys, value: &[u8]) -> Result<Found, Fault> {
-        let owner = &ask.owner;
+    fn reader(etcd: &'a Etcd, id: &'a Arc<str>, owner: &'a Owner) -> Self {
+        let keys = Keys::new(id);
+        let [before, after] = keys.nobody_else_reads(owner);
+        let own = TxnOp::delete(keys.reader(owner), None);
+        Self {
+            etcd,
+            id,
+            owner,
+            mode: Mode::Shared,
+            held: vec![keys.main_is(SHARED), present(keys.reader(owner)), before, after],
+            own: vec![own.clone()],
+            rest: vec![own, TxnOp::delete(keys.place(owner), None)],
+            keys,
+        }
+    }
+
+    async fn run(&self) -> Result<Found, Fault> {
+        let Self {
+            etcd, id, owner, keys, ..
+        } = self;
+        let is_exclusive = self.mode == Mode::Exclusive;
         let mut again = false;
-        let mut successor = self.known_successor(ask);
-        let mut alone = self.make_room_alone(&ask.id, keys);
-        if successor.is_none()
-            && alone.is_none()
-            && self.tomb_lease(owner).is_none()
-            && !self.demand.is_in_demand(&ask.id)
-        {
+        let mut successor = etcd.known_successor(owner);
+        let mut alone = etcd.make_room_alone(id, keys).filter(|_| is_exclusive);
+        let may_be_wanted = successor.is_some() || alone.is_some() || etcd.demand.is_in_demand(id);
+        if is_exclusive && !may_be_wanted && etcd.tomb_lease(owner).is_none() {
+            let conditions = self.held.iter().cloned().chain([keys.nobody_waits()]);
             let txn = Txn::new()
-                .when([keys.main_is(value), keys.nobody_waits()])
+                .when(conditions.collect::<Vec<_>>())
                 .and_then([TxnOp::delete(&*keys.main, None)]);
-            let (answer, repeated) = self.bundled(&ask.id, txn).await?;
+            let (answer, repeated) = etcd.bundled(id, txn).await?;
             if answer.response.succeeded() {
-                self.demand.saw_release(&ask.id);
-                return Ok(Found::Hold);
+                return Ok(self.freed());
             }
             again = repeated;
         }
         loop {
-            let tombstone = self.tomb_lease(owner).map(|lease| keys.put_tombstone(owner, lease));
+            let tombstone = etcd.tomb_lease(owner).map(|lease| keys.put_tombstone(owner, lease));
             let gap = alone.as_ref().map(|(gap, _)| gap.clone());
             let unless_wanted = Txn::new()
                 .when([keys.nobody_waits()])
-                .and_then(with(vec![TxnOp::delete(&*keys.main, None)], gap))
+                .and_then(with(self.all(), gap))
                 .or_else([TxnOp::get(&*keys.demand, None), keys.first_waiters(1)]);
             let best = match &successor {
                 None => unless_wanted,
-                Some(successor) => pass(keys, vec![still_waits(successor)], vec![], successor, None)
+                Some(successor) => self
+                    .pass(vec![still_waits(successor)], successor, None)
                     .or_else([TxnOp::txn(unless_wanted)]),
             };
             let txn = Txn::new()
-                .when([keys.main_is(value)])
+                .when(self.held.clone())
                 .and_then(with(vec![TxnOp::txn(best)], tombstone.clone()))
-                .or_else(with(vec![TxnOp::delete(keys.place(owner), None)], tombstone));
+                .or_else(with(self.rest.clone(), tombstone));
             let sent = clock::now();
-            let (response, repeated) = match self.counted(txn).await {
+            let (response, repeated) = match etcd.counted(txn).await {
                 // The waiter's, and its place goes with it; or that of the tombstone, and what it was to stop cannot succeed
                 // any more either.
                 Err(Fault::LeaseGone) if successor.is_some() => {
@@ -99,7 +157,7 @@ impl Etcd {
                     continue;
                 }
                 Err(Fault::LeaseGone) => {
-                    self.unsure.borrow_mut().remove(owner);
+                    etcd.unsure.borrow_mut().remove(*owner);
                     alone = None;
                     continue;
                 }
@@ -108,92 +166,70 @@ impl Etcd {
             let exchange = clock::now().since(sent);
             again |= repeated;
             if !response.succeeded() {
-                return Ok(Found::Nothing { repeated: again });
+                return Ok(self.found(&response, again));
             }
             let Some(mut inner) = inner_of(&response) else { continue };
             if successor.take().is_some() {
                 if inner.succeeded() {
-                    return Ok(Found::Hold);
+                    return Ok(self.handed_over());
                 }
                 let Some(innermost) = inner_of(&inner) else { continue };
                 inner = innermost;
             }
             if inner.succeeded() {
                 if let Some((_, length)) = alone {
-                    self.demand.made_room(&ask.id);
-                    self.end_gap(Keys::new(&ask.id), revision(&response), length);
+                    etcd.demand.made_room(id);
+                    etcd.end_gap(Keys::new(id), revision(&response), length);
                 }
-                self.demand.saw_release(&ask.id);
-                return Ok(Found::Hold);
+                return Ok(self.freed());
             }
             let answers = inner.op_responses();
-            let conditions = vec![keys.main_is(value)];
-            let (passed, repeated) = self
-                .pass_on(
-                    &ask.id,
-                    keys,
-                    conditions,
-                    vec![],
-                    [pair(&answers, 0), pair(&answers, 1)],
-                    exchange,
-                )
-                .await?;
-            again |= repeated;
-            if passed {
-                return Ok(Found::Hold);
+            if let Some(first) = pair(&answers, 1) {
+                let (passed, repeated) = self.pass_on(pair(&answers, 0), first, exchange).await?;
+                again |= repeated;
+                if passed {
+                    return Ok(self.handed_over());
+                }
             }
         }
     }
 
     /// A full server takes nothing but what deletes: the lock is freed without being handed over. A tombstone that cannot be put yet
     /// is to be put by the next try.
-    async fn only_delete(&self, ask: &Ask, keys: &Keys, value: &[u8], full: Error) -> Result<Found, Fault> {
-        let own = keys.reader(&ask.owner);
-        let main = TxnOp::delete(&*keys.main, None);
-        let (held, delete) = match ask.mode {
-            Mode::Exclusive => (vec![keys.main_is(value)], vec![main]),
-            Mode::Shared => (last_reader(keys, &ask.owner), vec![main, TxnOp::delete(&*own, None)]),
-        };
-        let rest = [TxnOp::delete(&*own, None), TxnOp::delete(keys.place(&ask.owner), None)];
-        let txn = Txn::new().when(held).and_then(delete).or_else(rest);
-        let (response, repeated) = self.counted(txn).await?;
-        if self.tomb_lease(&ask.owner).is_some() {
+    async fn only_delete(&self, full: Error) -> Result<Found, Fault> {
+        let txn = Txn::new()
+            .when(self.held.clone())
+            .and_then(self.all())
+            .or_else(self.rest.clone());
+        let (response, repeated) = self.etcd.counted(txn).await?;
+        if self.etcd.tomb_lease(self.owner).is_some() {
             return Err(Fault::Full(full));
         }
-        Ok(if has_deleted(&response) {
-            Found::Hold
-        } else {
-            Found::Nothing { repeated }
-        })
+        Ok(self.found(&response, repeated))
     }
 
-    /// Gives the lock to the first waiter, or makes room before it, as long as `conditions` hold; `seen` are the demand's key and
-    /// the first waiter's. Gives whether that was done, and whether a message may have arrived twice.
+    /// Gives the lock to the `first` waiter, or makes room before it; `demand` is the demand's key. Gives whether that was done, and
+    /// whether a message may have arrived twice.
     async fn pass_on(
         &self,
-        id: &str,
-        keys: &Keys,
-        mut conditions: Vec<Compare>,
-        extra: Vec<TxnOp>,
-        seen: [Option<&KeyValue>; 2],
+        demand: Option<&KeyValue>,
+        first: &KeyValue,
         exchange: Duration,
     ) -> Result<(bool, bool), Fault> {
-        let [demand, Some(first)] = seen else {
-            return Ok((false, false));
-        };
+        let Self { etcd, id, keys, .. } = self;
         let first = Successor::from(first);
-        let room = self.make_room(id, keys, demand, &first, exchange).await;
+        let room = etcd.make_room(id, keys, demand, &first, exchange).await;
+        let mut conditions = self.held.clone();
         conditions.push(still_waits(&first));
-        let txn = pass(keys, conditions, extra, &first, room.as_ref());
-        let result = match self.counted(txn).await {
+        let result = match etcd.counted(self.pass(conditions, &first, room.as_ref())).await {
             // The waiter's lease: its place goes with it, and the next look finds another.
             Err(Fault::LeaseGone) => Ok((false, false)),
             Err(fault) => Err(fault),
             Ok((response, repeated)) => {
                 if response.succeeded() {
                     match (&room, demand) {
-                        (Some(room), _) => self.made_room(id, room, revision(&response)),
-                        (None, None) => self.mark_demand(id, keys).await,
+                        (Some(room), _) => etcd.made_room(id, room, revision(&response)),
+                        (None, None) => etcd.mark_demand(id, keys).await,
                         (None, Some(_)) => {}
                     }
                 }
@@ -201,70 +237,53 @@ impl Etcd {
             }
         };
         if let (Some(room), Ok((false, _)) | Err(_)) = (&room, &result) {
-            self.made_no_room(room);
+            etcd.made_no_room(room);
         }
         result
     }
 
-    /// A reader leaves; the last one frees the lock or hands it over.
-    pub async fn leave(&self, id: &str, owner: &Owner, tomb: Option<i64>) -> Result<Found, Fault> {
-        let keys = &Keys::new(id);
-        let mut tomb = tomb;
-        let mut again = false;
-        let own = keys.reader(owner);
-        loop {
-            let tombstone = tomb.map(|lease| keys.put_tombstone(owner, lease));
-            let unless_wanted = Txn::new()
-                .when([keys.nobody_waits()])
-                .and_then([TxnOp::delete(&*own, None), TxnOp::delete(&*keys.main, None)])
-                .or_else([TxnOp::get(&*keys.demand, None), keys.first_waiters(1)]);
-            let txn = Txn::new()
-                .when(last_reader(keys, owner))
-                .and_then(with(
-                    vec![TxnOp::get(&*keys.main, None), TxnOp::txn(unless_wanted)],
-                    tombstone.clone(),
-                ))
-                .or_else(with(
-                    vec![TxnOp::delete(&*own, None), TxnOp::delete(keys.place(owner), None)],
-                    tombstone,
-                ));
-            let sent = clock::now();
-            let (response, repeated) = match self.counted(txn).await {
-                Err(Fault::LeaseGone) => {
-                    tomb = None;
-                    continue;
-                }
-                other => other?,
-            };
-            let exchange = clock::now().since(sent);
-            again |= repeated;
-            let answers = response.op_responses();
-            if !response.succeeded() {
-                return Ok(if has_deleted(&response) {
-                    Found::Hold
-                } else {
-                    Found::Nothing { repeated: again }
-                });
-            }
-            let common = pair(&answers, 0).map_or(0, KeyValue::lease);
-            let Some(TxnOpResponse::Txn(inner)) = answers.get(1) else {
-                continue;
-            };
-            if inner.succeeded() {
-                self.revoke_soon(common);
-                return Ok(Found::Hold);
-            }
-            let waiting = inner.op_responses();
-            let seen = [pair(&waiting, 0), pair(&waiting, 1)];
-            let extra = vec![TxnOp::delete(&*own, None)];
-            let (passed, repeated) = self
-                .pass_on(id, keys, last_reader(keys, owner), extra, seen, exchange)
-                .await?;
-            again |= repeated;
-            if passed {
-                self.revoke_soon(common);
-                return Ok(Found::Hold);
-            }
+    /// Gives the main key to `first`, if it wants it alone and no room is to be made for 1.1.2. Otherwise the key goes, and
+    /// `first` takes what it needs.
+    fn pass(&self, conditions: Vec<Compare>, first: &Successor, room: Option<&Room>) -> Txn {
+        let wants_it_alone = mode_of(&first.value) == Some(Mode::Exclusive) && first.lease != 0;
+        let operations = if wants_it_alone && room.is_none() {
+            let main = TxnOp::put(&*self.keys.main, &*first.value, Some(lease_of(first.lease)));
+            let place = TxnOp::delete(&*first.key, None);
+            self.own.iter().cloned().chain([main, place]).collect()
+        } else {
+            let room = room.into_iter().flat_map(|room| room.operations.iter().cloned());
+            self.all().into_iter().chain(room).collect::<Vec<_>>()
+        };
+        Txn::new().when(conditions).and_then(operations)
+    }
+
+    /// Deletes all that a hold consists of.
+    fn all(&self) -> Vec<TxnOp> {
+        with(self.own.clone(), Some(TxnOp::delete(&*self.keys.main, None)))
+    }
+
+    fn freed(&self) -> Found {
+        self.etcd.demand.saw_release(self.id);
+        self.handed_over()
+    }
+
+    /// Nobody needs the lease of the readers any more.
+    fn handed_over(&self) -> Found {
+        let hold = self.etcd.holds.borrow();
+        if let Some(common) = hold.get(self.owner).and_then(|hold| hold.kind.common()) {
+            self.etcd.revoke_soon(common);
+        }
+        Found::Hold
+    }
+
+    /// What was found if the main key did not go with the ask: perhaps a reader of several.
+    fn found(&self, response: &TxnResponse, repeated: bool) -> Found {
+        let answers = response.op_responses();
+        let has_deleted = matches!(answers.first(), Some(TxnOpResponse::Delete(gone)) if gone.deleted() > 0);
+        if has_deleted && (response.succeeded() || self.mode == Mode::Shared) {
+            Found::Hold
+        } else {
+            Found::Nothing { repeated }
         }
     }
 }
@@ -283,17 +302,6 @@ fn with(mut operations: Vec<TxnOp>, more: Option<TxnOp>) -> Vec<TxnOp> {
     operations
 }
 
-/// The conditions under which `owner` reads alone.
-fn last_reader(keys: &Keys, owner: &Owner) -> Vec<Compare> {
-    let [before, after] = keys.nobody_else_reads(owner);
-    vec![keys.main_is(SHARED), present(keys.reader(owner)), before, after]
-}
-
-/// Whether the first operation of a transaction deleted anything.
-fn has_deleted(response: &TxnResponse) -> bool {
-    matches!(response.op_responses().first(), Some(TxnOpResponse::Delete(gone)) if gone.deleted() > 0)
-}
-
 fn still_waits(waiter: &Successor) -> Compare {
     Compare::create_revision(&*waiter.key, CompareOp::Equal, waiter.created)
 }
@@ -304,19 +312,4 @@ fn inner_of(response: &TxnResponse) -> Option<TxnResponse> {
         Some(TxnOpResponse::Txn(inner)) => Some(inner),
         _ => None,
     }
-}
-
-/// Gives the main key to `first`, if it wants it alone and no room is to be made for 1.1.2. Otherwise the key goes, and
-/// `first` takes what it needs.
-fn pass(keys: &Keys, conditions: Vec<Compare>, extra: Vec<TxnOp>, first: &Successor, room: Option<&Room>) -> Txn {
-    let wants_it_alone = mode_of(&first.value) == Some(Mode::Exclusive) && first.lease != 0;
-    let mut operations = extra;
-    if wants_it_alone && room.is_none() {
-        operations.push(TxnOp::put(&*keys.main, &*first.value, Some(lease_of(first.lease))));
-        operations.push(TxnOp::delete(&*first.key, None));
-    } else {
-        operations.push(TxnOp::delete(&*keys.main, None));
-        operations.extend(room.into_iter().flat_map(|room| room.operations.iter().cloned()));
-    }
-    Txn::new().when(conditions).and_then(operations)
 }

@@ -283,12 +283,13 @@ impl Etcd {
 
     /// Leaves what is held shared, then ends the session with everything else.
     pub async fn end(&self) {
-        let holds: Vec<(Owner, Hold)> = self.holds.borrow_mut().drain().collect();
+        let holds = self.holds.borrow().clone();
         for (owner, hold) in holds {
             if let HoldKind::Shared { .. } = hold.kind {
-                let _ = self.leave(&hold.id, &owner, None).await;
+                let _ = self.leave_readers(&hold.id, &owner).await;
             }
         }
+        self.holds.borrow_mut().clear();
         let session = self.session.borrow_mut().take().map(|session| session.lease);
         let unfinished = self.unfinished.take().map(|(lease, _)| lease);
         for lease in session.into_iter().chain(unfinished) {

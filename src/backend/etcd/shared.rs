@@ -16,13 +16,12 @@ use super::keys::{Keys, SHARED, absent, lease_of, value_of};
 use super::lease::{HoldKind, Renewal, Session, grant_as, keep_alive, random_number};
 use super::legacy::room::StandBack;
 use super::store::Etcd;
-use super::view::{SAFETY_NET, SECOND_LOOK, View, Woken, pause};
+use super::view::{View, name, pause};
 use crate::backend::{Ask, Attempt, Refusal, Taken};
 use crate::clock;
 use crate::core::time::Moment;
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 use std::rc::Rc;
-use tokio::sync::watch;
 
 /// How often [`Attempt::Try`] looks again when others change the lock between its look and its step.
 const TRIES: usize = 8;
@@ -135,39 +134,23 @@ impl Reader<'_> {
             etcd.first_message(&ask.owner, session.lease, etcd.counted(txn)).await?;
             return Ok(Step::Again);
         }
-        self.wait_for_change(view, &mut evictions).await?;
-        Ok(Step::Again)
-    }
-
-    /// Until the place before ours goes or, with the first place, the exclusive holder.
-    async fn wait_for_change(&self, view: View, evictions: &mut watch::Receiver<u64>) -> Result<(), Fault> {
-        let Self { etcd, ask, keys, .. } = *self;
+        // Until the place before ours goes or, with the first place, the exclusive holder.
         let target = |view: &View| {
             view.place.as_ref()?;
             let main = view.main.as_ref().filter(|main| main.value() != SHARED);
-            match &view.last {
-                Some(before) => Some(String::from_utf8_lossy(before.key()).into_owned()),
-                None => main.map(|_| keys.main.clone()),
-            }
+            view.last.as_ref().or(main).map(name)
         };
-        let (mut view, watcher) = etcd.watch_after(keys, &ask.owner, view, target).await?;
-        let Some(mut watcher) = watcher else { return Ok(()) };
-        let key = target(&view);
-        let mut limit = SECOND_LOOK;
-        loop {
-            match pause(&mut watcher, evictions, limit).await {
-                Woken::Unsure if limit == SECOND_LOOK && !watcher.is_broken() => {
-                    limit = SAFETY_NET;
-                    let place = view.place.as_ref().map(KeyValue::create_revision);
-                    view = etcd.view(keys, &ask.owner, place).await?;
-                    if target(&view) != key {
-                        return Ok(());
-                    }
-                }
-                Woken::Change(change) if change.revision <= view.revision || change.value.is_some() => {}
-                Woken::Change(_) | Woken::Unsure | Woken::Evicted => return Ok(()),
+        let mut view = view;
+        while let Some(change) = etcd
+            .next_change(keys, &ask.owner, &mut view, target, &mut evictions)
+            .await?
+        {
+            if change.value.is_none() {
+                break;
             }
+            view.revision = change.revision;
         }
+        Ok(Step::Again)
     }
 
     /// The conditions under which a reader may come in that stands at `place` or, without one, has just arrived.

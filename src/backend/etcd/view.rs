@@ -8,13 +8,14 @@ use super::watch::{Change, Watcher};
 use crate::backend::{Ask, Info, Owner, Snapshot};
 use etcd_client::{KeyValue, ResponseHeader, Txn, TxnOp};
 use std::time::Duration;
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// A waiter looks anew after this time even if it is told nothing.
-pub const SAFETY_NET: Duration = Duration::from_secs(30);
+const SAFETY_NET: Duration = Duration::from_secs(30);
 /// A watch that begins in the same instant as a change is served up to 100 ms late; a waiter therefore looks a second time
 /// after this.
-pub const SECOND_LOOK: Duration = Duration::from_millis(5);
+const SECOND_LOOK: Duration = Duration::from_millis(5);
 /// Pause after a watch broke, so that a server that refuses watches is not asked without end.
 pub const MENDING: Duration = Duration::from_millis(20);
 
@@ -94,26 +95,39 @@ impl Etcd {
         Ok(Snapshot { held, pending })
     }
 
-    /// Watches the key that `target` finds in `view`, from no later than a view on; gives the latest view. No watcher if there
-    /// is nothing (any more) to wait for.
-    pub async fn watch_after(
+    /// Waits for a change that `view` does not show of the key that `target` finds in it. `None` if it is to be looked at anew: nothing
+    /// has changed for long, or another key matters now. The view is the latest one then.
+    pub async fn next_change(
         &self,
         keys: &Keys,
         owner: &Owner,
-        view: View,
+        view: &mut View,
         target: impl Fn(&View) -> Option<String>,
-    ) -> Result<(View, Option<Watcher>), Fault> {
-        let Some(key) = target(&view) else {
-            return Ok((view, None));
+        evictions: &mut Receiver<u64>,
+    ) -> Result<Option<Change>, Fault> {
+        let Some(key) = target(view) else { return Ok(None) };
+        let mut watcher = self.hub.watch(&self.link, &key, false).await?;
+        let mut limit = if watcher.since <= view.revision {
+            SECOND_LOOK
+        } else {
+            Duration::ZERO
         };
-        let watcher = self.hub.watch(&self.link, &key, false).await?;
-        if watcher.since <= view.revision {
-            return Ok((view, Some(watcher)));
+        loop {
+            match pause(&mut watcher, evictions, limit).await {
+                Woken::Unsure if limit < SAFETY_NET && !watcher.is_broken() => {
+                    limit = if limit.is_zero() { SECOND_LOOK } else { SAFETY_NET };
+                    let place = view.place.as_ref().map(KeyValue::create_revision);
+                    *view = self.view(keys, owner, place).await?;
+                    if target(view).is_none_or(|now| now != key) {
+                        return Ok(None);
+                    }
+                }
+                // What the view has seen already.
+                Woken::Change(change) if change.revision <= view.revision => {}
+                Woken::Change(change) => return Ok(Some(change)),
+                Woken::Unsure | Woken::Evicted => return Ok(None),
+            }
         }
-        let place = view.place.as_ref().map(KeyValue::create_revision);
-        let view = self.view(keys, owner, place).await?;
-        let still = target(&view).is_some_and(|now| now == key);
-        Ok((view, still.then_some(watcher)))
     }
 
     /// Remembers what the main key tells about the others.
@@ -130,8 +144,13 @@ fn reader(pair: &KeyValue) -> Info {
     info_of(pair.value(), Some(pair.create_revision().unsigned_abs()))
 }
 
+/// The name of a key that was read.
+pub fn name(pair: &KeyValue) -> String {
+    String::from_utf8_lossy(pair.key()).into_owned()
+}
+
 /// Waits for the next change, at most `limit`.
-pub async fn pause(watcher: &mut Watcher, evictions: &mut tokio::sync::watch::Receiver<u64>, limit: Duration) -> Woken {
+pub async fn pause(watcher: &mut Watcher, evictions: &mut Receiver<u64>, limit: Duration) -> Woken {
     let deadline = Instant::now() + limit;
     tokio::select! {
         change = watcher.next() => match change {

@@ -1,6 +1,7 @@
 //! Against a private etcd.
 
 mod bundle;
+mod credentials;
 mod faults;
 mod legacy;
 mod loss;
