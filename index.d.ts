@@ -242,7 +242,7 @@ declare namespace Mutex {
         | "ERR_NOT_OPEN"
         /** `release()` of what is not held: `still not acquired: …`. */
         | "ERR_NOT_ACQUIRED"
-        /** The option `timeout` ended the wait. */
+        /** The option `timeout` ended the wait. If the server was away then, `cause` is the failure. */
         | "ERR_TIMEOUT"
         /** `close()` ended the call. */
         | "ERR_CLOSED"

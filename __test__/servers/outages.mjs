@@ -1,5 +1,6 @@
 // What a program is told while a server is away. The same on every server; each calls this with what is its own.
 import assert from "node:assert/strict"
+import { once } from "node:events"
 import { test } from "node:test"
 import { Mutex } from "../../index.mjs"
 import { opened, pending } from "../support/contenders.mjs"
@@ -57,6 +58,28 @@ export function testOutages (start) {
         })
         await got.release()
         await mutex.close()
+        await near.close()
+        await noLeftovers(server, { timeout: LONG * 1000 })
+    })
+
+    test("a wait that ends by timeout while the server is away has the outage as its cause; another one has none", async (t) => {
+        const server = await start(t)
+        const proxy = await startProxy(server, t)
+        const far = await opened(t, server.url("foo", { ttl: LONG, connect_timeout: 2 }, proxy.port))
+        const near = await opened(t, server.url("foo", { ttl: LONG, connect_timeout: LONG }))
+        const lock = await near.lock()
+        await assert.rejects(far.lock({ timeout: 200 }), ({ code, cause }) => code === "ERR_TIMEOUT" && cause === undefined)
+        const waiting = far.lock({ timeout: 10_000 })
+        waiting.catch(() => {})
+        await pending(near, 1)
+        const gone = once(far, "disconnect")
+        await proxy.refuse()
+        proxy.reset()
+        await gone
+        await assert.rejects(waiting, ({ code, cause }) => code === "ERR_TIMEOUT" && cause?.code === "ERR_CONNECT")
+        await proxy.pass()
+        await lock.release()
+        await far.close()
         await near.close()
         await noLeftovers(server, { timeout: LONG * 1000 })
     })

@@ -199,7 +199,8 @@ pub trait Backend {
     /// cut connection this reconnects. Bounded by `connect_timeout`.
     fn check(&self) -> Task<'_, Result<()>>;
 
-    /// Takes the lock, or waits for it. Recognises an ask that is already queued or granted. Must be safe to drop.
+    /// Takes the lock, or waits for it. Recognises an ask that is already queued or granted, and dates a grant anew then: a grant
+    /// that came when its lease was over is asked for again. Must be safe to drop.
     /// [`Attempt::Try`] and every exchange that the server should answer at once are bounded by `connect_timeout`.
     fn acquire(&self, ask: Rc<Ask>) -> Task<'_, Result<Taken, Refusal>>;
 

@@ -74,7 +74,7 @@ pub async fn undo(entry: Rc<Entry>, request: Rc<Request>) {
                 () = entry.reconnected.notified() => {}
                 () = tokio::time::sleep(pause.next()) => {}
             }
-            if attempt(&entry, &request).await.is_ok() {
+            if entry.closed.get() || attempt(&entry, &request).await.is_ok() {
                 break;
             }
         }

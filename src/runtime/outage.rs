@@ -18,6 +18,9 @@ pub async fn end(entry: Rc<Entry>) {
             () = entry.reconnected.notified() => continue,
             () = sleep(MOMENT + pause.next()) => {}
         }
+        if !entry.is_away() {
+            return;
+        }
         let limit = entry.server.options.connect_timeout;
         if matches!(timeout(limit, entry.backend.check()).await, Ok(Ok(()))) {
             entry.tell_reconnected();

@@ -177,20 +177,19 @@ impl Registry {
     }
 
     fn adopt(&self, adoption: Adoption) {
-        let Some(entry) = self
-            .mutexes
-            .borrow()
-            .get(&adoption.mutex)
-            .map(|open| open.entry.clone())
-        else {
+        let Some(open) = self.mutexes.borrow().get(&adoption.mutex).cloned() else {
             // Closing adopts what the lane has before it comes here.
             let error = Error::new(Kind::NotOpen, "still not opened");
             return self.sink.notify(adoption.call, Notice::Failed(error));
         };
+        let entry = &open.entry;
         let (stage, sent) = (adoption.stage, adoption.sent);
         let request = Rc::new(Request::adopted(adoption, entry.server.options.connect_timeout));
         self.requests.borrow_mut().insert(request.call, request.clone());
         entry.adopt(&request, stage, sent);
+        if open.closing.get() {
+            leaving::withdraw(entry, &request);
+        }
     }
 
     fn find(&self, call: Call) -> Option<(Rc<Request>, Rc<Entry>)> {

@@ -56,6 +56,9 @@ impl Renewals {
             request.renewal.set(Renewal::UnderWay(now));
         }
         self.next_turn = now + renew_every;
+        if asked.is_empty() && !self.under_way.is_empty() {
+            return;
+        }
         self.under_way.spawn_local(renew(entry.clone(), asked));
     }
 

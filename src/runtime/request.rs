@@ -89,7 +89,11 @@ impl Request {
 
     /// A request that was in the express lane.
     pub fn adopted(adoption: Adoption, limit: Duration) -> Self {
-        let is_urgent = adoption.stage == Stage::Releasing || adoption.ask.attempt == Attempt::Try;
+        let is_urgent = match adoption.stage {
+            Stage::Releasing => true,
+            Stage::Asking | Stage::Waiting => adoption.ask.attempt == Attempt::Try,
+            Stage::Held => false,
+        };
         let waited = clock::now().since(adoption.sent);
         let deadline = Instant::now() + limit.saturating_sub(waited);
         Self {
