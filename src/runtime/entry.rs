@@ -251,6 +251,18 @@ impl Entry {
         self.requests.borrow_mut().remove(&request.call);
     }
 
+    /// Tries again to clear away what withdrawn requests have left, and resolves when nothing is.
+    pub async fn cleared(&self) {
+        self.reconnected.notify_waiters();
+        loop {
+            let moved = self.moved.notified();
+            if self.leftovers.is_empty() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
     /// Why a request that still waits could not be granted, if that is because the server is away.
     pub fn trouble_of(&self, request: &Request) -> Option<Error> {
         if !matches!(request.phase.get(), Phase::Queued | Phase::Asking) {

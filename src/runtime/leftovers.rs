@@ -23,6 +23,10 @@ impl Leftovers {
         self.by_lock.borrow().get(id).map(|leftover| leftover.error.clone())
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.by_lock.borrow().is_empty()
+    }
+
     /// Clearing away has failed for one more request.
     pub fn add(&self, id: &Arc<str>, error: Error) {
         let mut by_lock = self.by_lock.borrow_mut();

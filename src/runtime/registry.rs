@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a cancelled request's caller waits for a server that does not answer.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
@@ -271,7 +271,12 @@ impl Registry {
                 request.finished().await;
             }
         };
-        let _ = timeout(entry.server.options.connect_timeout, all).await;
+        let deadline = Instant::now() + entry.server.options.connect_timeout;
+        let _ = timeout_at(deadline, all).await;
+        let is_another = |open: &Rc<Open>| Rc::ptr_eq(&open.entry, &entry) && !open.closing.get();
+        if !self.mutexes.borrow().values().any(is_another) {
+            let _ = timeout_at(deadline, entry.cleared()).await;
+        }
         self.mutexes.borrow_mut().remove(&mutex);
         entry.mutexes.borrow_mut().remove(&mutex);
         self.end_if_unused(&entry).await;

@@ -134,3 +134,33 @@ fn what_has_ended_is_forgotten() {
         until("the end", || world.requests() == 0).await;
     });
 }
+
+#[test]
+fn the_last_close_clears_away_what_could_not_be_before() {
+    run("connect_timeout=60", |world| async move {
+        let call = world.lock();
+        until("the question", || world.server.acquire.count() == 1).await;
+        world.cancel(call);
+        world.server.release.says(Err(error(Kind::Connect)));
+        until("the end", || world.requests() == 0).await;
+        let closing = world.close();
+        until("another release", || world.server.release.count() == 2).await;
+        assert!(world.told(closing).is_empty());
+        world.server.release.says(Ok(Released::NotHeld));
+        assert_eq!(world.answer(closing).await, "done");
+    });
+}
+
+#[test]
+fn a_server_that_never_confirms_holds_up_no_close_for_long() {
+    run("connect_timeout=1", |world| async move {
+        let call = world.lock();
+        until("the question", || world.server.acquire.count() == 1).await;
+        world.cancel(call);
+        world.server.release.says(Err(error(Kind::Auth)));
+        until("the end", || world.requests() == 0).await;
+        let closing = world.close();
+        assert_eq!(world.answer(closing).await, "done");
+        assert!(world.entry.closed.get());
+    });
+}
