@@ -78,6 +78,7 @@ export function testOutages (start) {
         await gone
         await assert.rejects(waiting, ({ code, cause }) => code === "ERR_TIMEOUT" && cause?.code === "ERR_CONNECT")
         await proxy.pass()
+        await pending(near, 0)
         await lock.release()
         await far.close()
         await near.close()
