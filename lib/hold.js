@@ -82,7 +82,7 @@ class Hold {
             return this.#releasing
         if (this.#state === LOST)
             return this.#releasing = Promise.reject(this.#reason)
-        if (this.#state === CLOSED)
+        if (this.#state !== HELD)
             return this.#releasing = DONE
         // Whoever comes back here from within finds the release under way.
         this.#releasing = DONE

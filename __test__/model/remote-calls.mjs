@@ -39,7 +39,8 @@ export class RemoteCalls {
             const object = { id, number, mutex: new Mutex(`rpm+redis://fake/${id}`), state: "closed", unreleased: [] }
             object.mutex.on("lost", () => {
                 const call = storage.getStore()
-                this.#expect(call.object === object && call.isTold !== false, `loss of ${call.number} told at ${number}`)
+                this.#expect(call.object === object, `loss of ${call.number} told at ${number}`)
+                call.lossTold = true
                 this.#believers.delete(call)
                 this.counts.lost++
                 this.#callBack()
@@ -191,6 +192,8 @@ export class RemoteCalls {
 
     #believe (call) {
         this.counts.granted++
+        if (call.lossTold)
+            return
         for (const other of this.#believers)
             if (other.handle?.signal.aborted)
                 this.#believers.delete(other)

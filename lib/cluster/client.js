@@ -125,7 +125,7 @@ class Client {
      */
     marked (model, number) {
         this.#holds.delete(number)
-        const leaving = this.#post([ ASK.LEFT, model.number, number ], true)
+        const leaving = this.#post([ ASK.MARKED, model.number, number ], true)
         if (leaving === undefined && this.#end === undefined)
             return undefined
         return Promise.resolve(leaving).then(() => {
@@ -192,8 +192,13 @@ class Client {
     /** A grant that is heard late may be one of before we were cut off. */
     #granted (number, token) {
         this.verify()
-        if (this.#answered(number)?.granted(number, token))
-            this.#holds.add(number)
+        const request = this.#answered(number)
+        if (request === undefined)
+            return
+        this.#holds.add(number)
+        // One that is about to be cancelled does not want it any more.
+        if (!request.granted(number, token))
+            this.release(number).catch(() => {})
     }
 
     #introduce (numbers) {

@@ -31,8 +31,8 @@ const ASK = Object.freeze({
     RELEASE: 4, // request
     QUERY:   5, // call, id
     CLOSE:   6, // call, mutex
-    LEAVE:   7, // frees everything of the client
-    LEFT:    8  // mutex, request or 0: a hold of the client is over, which the memory says already; not answered
+    END:     7, // frees everything of the client
+    MARKED:  8  // mutex, request or 0: a hold of the client is over, as it has marked in the memory; not answered
 })
 
 /** What is answered. */

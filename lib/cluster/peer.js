@@ -56,7 +56,7 @@ class Peer {
             switch (frame[at]) {
                 case ASK.REQUEST: this.#request(frame[at + 1], frame[at + 2], frame[at + 3]); at += 4; break
                 case ASK.RELEASE: this.#release(frame[at + 1]); at += 2; break
-                case ASK.LEFT:    this.#left(frame[at + 1], frame[at + 2]); at += 3; break
+                case ASK.MARKED:  this.#marked(frame[at + 1], frame[at + 2]); at += 3; break
                 case ASK.CANCEL:  this.#cancel(frame[at + 1]); at += 2; break
                 case ASK.OPEN:    this.#open(frame[at + 1], frame[at + 2], frame[at + 3], frame[at + 4]); at += 5; break
                 case ASK.CLOSE:   this.#close(frame[at + 1], frame[at + 2]); at += 3; break
@@ -79,7 +79,7 @@ class Peer {
     }
 
     /** The client is gone: everything of it is free. */
-    leave () {
+    end () {
         peers.delete(this.#owner)
         this.#answer = () => {}
         handOut(native.clusterGone(this.#env, this.#owner))
@@ -120,7 +120,7 @@ class Peer {
         handOut(grants)
     }
 
-    #left (mutex, request) {
+    #marked (mutex, request) {
         this.#tickets.delete(request)
         handOut(native.clusterLeft(this.#env, this.#handleOf(mutex)))
     }

@@ -18,8 +18,8 @@ function attend ({ process: child }) {
     const clients = new Map()
     let gone = false
 
-    const leave = (c) => {
-        clients.get(c)?.leave()
+    const end = (c) => {
+        clients.get(c)?.end()
         clients.delete(c)
     }
     const join = (c) => {
@@ -34,15 +34,15 @@ function attend ({ process: child }) {
             return
         const words = decode(message)
         const [ c, first ] = words
-        if (first === ASK.LEAVE)
-            leave(c)
+        if (first === ASK.END)
+            end(c)
         else
             (clients.get(c) ?? (first === ASK.HELLO ? join(c) : undefined))?.take(words, 1)
     })
     const ongone = () => {
         gone = true
         for (const c of [ ...clients.keys() ])
-            leave(c)
+            end(c)
     }
     child.once("disconnect", ongone)
     child.once("exit", ongone)

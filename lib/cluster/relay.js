@@ -18,7 +18,7 @@ function serve () {
     port.onRelay((thread, text) => {
         let line = threads.get(thread)
         if (text === undefined) {
-            line?.send([ ASK.LEAVE ])
+            line?.send([ ASK.END ])
             line?.close()
             threads.delete(thread)
             return
