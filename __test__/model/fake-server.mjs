@@ -106,7 +106,7 @@ export class FakeServer {
             this.#leave(this.#requests.get(number), "lost")
     }
 
-    /** Some hold ends behind the back of its holder. */
+    /** Some hold ends behind the back of its holder. @returns {unknown} what stands for it in the walk */
     lose () {
         const held = [ ...this.#requests.values() ].filter(({ state }) => state === "held")
         if (held.length === 0)
@@ -115,6 +115,7 @@ export class FakeServer {
         request.state = "losing"
         request.believed = false
         this.#tellLoss(request)
+        return request.call
     }
 
     #tellLoss (request) {

@@ -119,9 +119,16 @@ export class RemoteCalls {
         else if (dice < 50)
             this.#close(this.#pick(this.#objects))
         else if (dice < 54)
-            this.#server.lose()
+            this.#lose()
         else
             this.#answer()
+    }
+
+    /** A handle knows of the loss at once, by the clock of its lease, before it is heard. */
+    #lose () {
+        const call = this.#server.lose()
+        if (call?.handle !== undefined && call.state === "granted" && !call.isOver)
+            this.#expect(call.handle.signal.aborted, `the signal of ${call.number} does not know of its loss`)
     }
 
     /** Some answers at once, as they come from the addon. */
