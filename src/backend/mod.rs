@@ -247,13 +247,6 @@ pub trait Backend {
     fn close(&self) -> Task<'_, ()>;
 }
 
-/// For a renewal that was sent at `sent` and concerns all of `held` alike: proves those that are not `gone`.
-fn prove_others(held: &[Rc<Ask>], gone: &[Owner], sent: Moment) {
-    for ask in held.iter().filter(|ask| !gone.contains(&ask.owner)) {
-        ask.prove(sent);
-    }
-}
-
 /// Connects to `server` and makes sure that it is what its URL says. Bounded by the caller.
 ///
 /// # Errors

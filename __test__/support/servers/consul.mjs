@@ -1,4 +1,4 @@
-// A private Consul: one server that keeps its data, unlike Consul's own development mode.
+// A private Consul: one server, or a cluster of several. They keep their data, unlike Consul's own development mode.
 import { rm, writeFile } from "node:fs/promises"
 import { randomUUID } from "node:crypto"
 import { join } from "node:path"
@@ -15,19 +15,22 @@ const PROBE = "support"
 class ConsulServer extends Server {
     async prepare () {
         const { consul } = await ensureServers([ "consul" ])
-        const { tls, clientCert, config = {} } = this.options
+        const { tls, clientCert, nodes: count = 1, config = {} } = this.options
         const acl = this.options.acl ?? this.password !== undefined
         if (acl && !/^[0-9a-f-]{36}$/.test(this.password ?? ""))
             this.password = randomUUID() // Consul takes no other tokens
-        this.port = await this.takePort()
-        const [ server, serf ] = [ await this.takePort(), await this.takePort() ]
-        const socket = join(this.folder, "s")
+        const ports = []
+        for (let each = 0; each < count; each++)
+            ports.push({ http: await this.takePort(), server: await this.takePort(), serf: await this.takePort() })
+        this.port = ports[0].http
+        if (count > 1)
+            this.clientPorts = ports.map(({ http }) => http)
         const master = randomUUID()
         const settings = {
-            node_name: NODE, server: true, bootstrap: true, data_dir: join(this.folder, "data"),
-            bind_addr: "127.0.0.1", client_addr: "127.0.0.1",
-            addresses: { http: tls ? `unix://${socket}` : `127.0.0.1 unix://${socket}` },
-            ports: { http: tls ? 1 : this.port, https: tls ? this.port : -1, dns: -1, grpc: -1, server, serf_lan: serf, serf_wan: -1 },
+            server: true, bind_addr: "127.0.0.1", client_addr: "127.0.0.1",
+            ...(count === 1 ? { bootstrap: true } : {
+                bootstrap_expect: count, retry_join: ports.map(({ serf }) => `127.0.0.1:${serf}`), retry_interval: "1s"
+            }),
             performance: { raft_multiplier: 1 }, disable_update_check: true, disable_host_node_id: true, log_level: "warn",
             leave_on_terminate: false, skip_leave_on_interrupt: true
         }
@@ -37,20 +40,33 @@ class ConsulServer extends Server {
             const { crt, key } = serverCertificate(tls)
             Object.assign(settings, { ca_file: tlsFiles.ca, cert_file: crt, key_file: key, verify_incoming_https: clientCert === true })
         }
-        const file = join(this.folder, "consul.json")
-        await writeFile(file, JSON.stringify({ ...settings, ...config }))
         this.acl = acl
-        this.daemons = [ new Daemon({
-            command: consul, args: [ "agent", "-config-file", file ], folder: this.folder, log: join(this.folder, "log")
-        }) ]
-        this.admin = new ConsulAdmin({ socketPath: socket }, acl ? master : undefined)
+        this.nodes = []
+        for (const [ at, { http, server, serf } ] of ports.entries()) {
+            const [ file, socket ] = [ join(this.folder, `consul${at}.json`), join(this.folder, `s${at}`) ]
+            const own = {
+                node_name: at === 0 ? NODE : `${NODE}${at}`, data_dir: join(this.folder, `data${at}`),
+                addresses: { http: tls ? `unix://${socket}` : `127.0.0.1 unix://${socket}` },
+                ports: { http: tls ? 1 : http, https: tls ? http : -1, dns: -1, grpc: -1, server, serf_lan: serf, serf_wan: -1 }
+            }
+            await writeFile(file, JSON.stringify({ ...settings, ...own, ...config }))
+            const daemon = new Daemon({ command: consul, args: [ "agent", "-config-file", file ], folder: this.folder, log: join(this.folder, `log${at}`) })
+            this.daemons.push(daemon)
+            this.nodes.push(new ConsulNode(daemon, { http, server }, new ConsulAdmin({ socketPath: socket }, acl ? master : undefined)))
+        }
+        this.admin = this.nodes[0].admin
     }
 
-    /** It can hold locks when it leads itself and has registered itself with its own health check. */
+    /** It can hold locks when there is a leader and it has registered itself with its own health check. */
     async answers () {
         const checks = await this.admin.call("GET", `/v1/health/node/${NODE}`)
         if (!checks.some((check) => check.CheckID === "serfHealth" && check.Status === "passing"))
             return false
+        for (const { admin } of this.nodes)
+            await admin.call("GET", "/v1/kv/?keys&consistent").catch((error) => {
+                if (error.status !== 404)
+                    throw error
+            })
         const probe = (await this.admin.call("PUT", "/v1/session/create", { Name: PROBE })).ID
         await this.admin.destroy(probe)
         return true
@@ -66,12 +82,35 @@ class ConsulServer extends Server {
     }
 
     async wipe () {
-        await rm(join(this.folder, "data"), { recursive: true, force: true })
+        for (const at of this.daemons.keys())
+            await rm(join(this.folder, `data${at}`), { recursive: true, force: true })
     }
 
     /** The option `params`, and what all servers have: for tests that many others share, and that make their URLs themselves. */
     parameters () {
         return { ...super.parameters(), ...this.options.params }
+    }
+}
+
+/** One server of the cluster. */
+class ConsulNode {
+    #daemon
+    #address
+
+    constructor (daemon, { http, server }, admin) {
+        this.#daemon = daemon
+        this.port = http
+        this.#address = `127.0.0.1:${server}`
+        this.admin = admin
+    }
+
+    get pid () { return this.#daemon.pid }
+    async pause () { await this.#daemon.pause() }
+    async resume () { this.#daemon.resume() }
+
+    /** Whether this one leads the cluster, as it says itself. */
+    async leads () {
+        return await this.admin.call("GET", "/v1/status/leader") === this.#address
     }
 }
 

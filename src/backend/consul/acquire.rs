@@ -1,19 +1,19 @@
 //! Going in: read, decide, and write under checks that what was read still holds.
 
-use super::guard::VANISHED;
+use super::hold::{Hold, HoldKind, Trace};
 use super::http::Lane;
+use super::keys;
+use super::legacy::STAND_BACK;
+use super::liveness::Lookout;
+use super::loss::VANISHED;
 use super::record::{self, Record};
-use super::room::STAND_BACK;
-use super::session::{self, Sessions};
-use super::trace::{Hold, Trace};
+use super::session::Sessions;
+use super::store::Consul;
 use super::txn::{self, Op, Outcome, Pair};
-use super::view::{Leader, Role, Step, View};
-use super::vigil::Suspect;
-use super::{Consul, keys};
+use super::view::{Leader, Role, Step, Suspect, View};
 use crate::backend::{Ask, Attempt, Refusal, Taken};
 use crate::clock;
 use crate::core::mode::Mode;
-use crate::core::time::Moment;
 use crate::error::{Error, Kind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,8 +32,6 @@ struct Plan {
     group: Option<String>,
     /// A readers' session that has no key locked afterwards.
     vacated: Option<String>,
-    /// No earlier than the last renewal of `group`.
-    leased_at: Moment,
 }
 
 /// What became of a transaction that should have made something.
@@ -51,12 +49,17 @@ impl Consul {
         let mut known = self.remembered(ask);
         let mut in_vain = 0;
         let mut standing_back: Option<(u64, Instant)> = None;
+        let mut lookout = Lookout::default();
+        let mut looks = 0;
         loop {
             let trace = self.trace(&ask.owner);
             let sessions = self.sessions().await?;
             self.settle(&trace, &sessions).await?;
-            if let Some(hold) = trace.hold.borrow().clone() {
-                return Ok(taken(ask, &hold, sessions.renewed_at.get()));
+            if let Some(kind) = trace.kind() {
+                match self.begin_hold(ask, &trace, kind, &sessions).await? {
+                    Some(taken) => return Ok(taken),
+                    None => continue,
+                }
             }
             let (view, index) = match known.take() {
                 Some(known) => known,
@@ -65,17 +68,12 @@ impl Consul {
             let place = match view.role(&ask.owner, &sessions.leads) {
                 Role::Sole { index } => {
                     // Where one waited, more may wait by now.
-                    return Ok(self.hold(ask, &trace, Hold::Sole { index, queued: true }, &sessions));
+                    self.note(ask, &trace, HoldKind::Exclusive { index, queued: true });
+                    continue;
                 }
                 Role::Reader { index, group } => {
-                    // Whoever let us in may be gone by now: the lease counts from a renewal of our own.
-                    let sent = clock::now();
                     trace.grouped(&group);
-                    if self.renew_group(&group).await? {
-                        let taken = self.hold(ask, &trace, Hold::Reader { index, group }, &sessions);
-                        return Ok(earlier(taken, sent));
-                    }
-                    self.leave(ask).await?;
+                    self.note(ask, &trace, HoldKind::Shared { index, group });
                     continue;
                 }
                 Role::Stray { .. } => {
@@ -101,7 +99,7 @@ impl Consul {
                 // A look may end before that, without any change.
                 if Instant::now() < until {
                     let leader = keys::leader(&ask.id);
-                    let look = self.look_out(&sessions, &leader, false, index, &[]);
+                    let look = self.look_out(&sessions, &leader, false, index, &mut lookout, 0);
                     if let Ok(look) = tokio::time::timeout_at(until, look).await {
                         look?;
                     }
@@ -110,7 +108,7 @@ impl Consul {
             }
             let plan = match view.step(ask, place) {
                 Step::Take => self.plan_to_take(ask, &trace, &view, place, &sessions).await?,
-                Step::Join => match self.plan_to_join(ask, &view, place, &sessions).await? {
+                Step::Join => match self.plan_to_join(ask, &view, place, &sessions) {
                     Some(plan) => plan,
                     None => continue,
                 },
@@ -123,21 +121,27 @@ impl Consul {
                     continue;
                 }
                 Step::AwaitKey(key) => {
-                    let suspects = view.suspects(place);
-                    let seen = self.look_out(&sessions, &key, false, index, &suspects).await?;
-                    // A leader key that names us says all there is to know.
-                    let seen = View::new(&ask.id, &seen);
-                    if key == keys::leader(&ask.id) && seen.leader == Leader::Absent && !sessions.ended.get() {
-                        tokio::time::sleep(VANISHED).await;
-                    }
-                    if matches!(seen.role(&ask.owner, &sessions.leads), Role::Sole { .. }) {
-                        known = Some((seen, index));
+                    lookout.turn_to(self, self.others(&view, place, &sessions), place.unwrap_or(0));
+                    let look = self.look_out(&sessions, &key, false, index, &mut lookout, looks);
+                    let seen = look.await?;
+                    looks += 1;
+                    if let Some(seen) = seen {
+                        // A leader key that names us says all there is to know.
+                        let seen = View::new(&ask.id, &seen);
+                        if key == keys::leader(&ask.id) && seen.leader == Leader::Absent && !sessions.ended.get() {
+                            tokio::time::sleep(VANISHED).await;
+                        }
+                        if matches!(seen.role(&ask.owner, &sessions.leads), Role::Sole { .. }) {
+                            known = Some((seen, index));
+                        }
                     }
                     continue;
                 }
                 Step::AwaitBelow(prefix) => {
-                    self.look_out(&sessions, &prefix, true, index, &view.suspects(place))
+                    lookout.turn_to(self, self.others(&view, place, &sessions), place.unwrap_or(0));
+                    self.look_out(&sessions, &prefix, true, index, &mut lookout, looks)
                         .await?;
+                    looks += 1;
                     continue;
                 }
             };
@@ -158,14 +162,12 @@ impl Consul {
                 Attempted::Done(pairs) => {
                     trace.group.take();
                     let index = txn::written_at(&pairs);
-                    let granted = match plan.group {
-                        Some(group) => Hold::Reader { index, group },
-                        None => Hold::Sole {
-                            index,
-                            queued: place.is_some(),
-                        },
+                    let queued = place.is_some();
+                    let kind = match plan.group {
+                        Some(group) => HoldKind::Shared { index, group },
+                        None => HoldKind::Exclusive { index, queued },
                     };
-                    return Ok(earlier(self.hold(ask, &trace, granted, &sessions), plan.leased_at));
+                    self.note(ask, &trace, kind);
                 }
                 Attempted::Delayed if ask.attempt == Attempt::Try => {
                     self.forget(ask);
@@ -176,7 +178,7 @@ impl Consul {
                 Attempted::Delayed => tokio::time::sleep(DELAYED).await,
                 Attempted::Stale(_) if in_vain < PERSISTENCE => in_vain += 1,
                 Attempted::Stale(why) => {
-                    let message = format!("Consul at {} does not come to rest", self.link.peer());
+                    let message = format!("Consul at {} does not come to rest", self.link.peer.name);
                     return Err(Refusal::Away(Error::new(Kind::Connect, message).because(why)));
                 }
             }
@@ -207,7 +209,6 @@ impl Consul {
             ops: vec![sessions.fence()],
             group: None,
             vacated: None,
-            leased_at: clock::now(),
         };
         match &view.leader {
             Leader::Absent => plan.ops.push(Op::CheckAbsent(leader.clone())),
@@ -233,21 +234,8 @@ impl Consul {
         Ok(plan)
     }
 
-    /// `None` if the readers are on their way out.
-    async fn plan_to_join(
-        &self,
-        ask: &Ask,
-        view: &View,
-        place: Option<usize>,
-        sessions: &Sessions,
-    ) -> Result<Option<Plan>, Refusal> {
-        let Some((_, group)) = view.group() else {
-            return Ok(None);
-        };
-        let leased_at = clock::now();
-        if !self.renew_group(group).await? {
-            return Ok(None);
-        }
+    fn plan_to_join(&self, ask: &Ask, view: &View, place: Option<usize>, sessions: &Sessions) -> Option<Plan> {
+        let (_, group) = view.group()?;
         let unbroken = match &view.leader {
             Leader::Locked { occupant, .. } => occupant.unbroken(),
             Leader::Absent | Leader::Free { .. } => None,
@@ -262,12 +250,11 @@ impl Consul {
             Op::Lock(reader, sessions.own.clone(), self.record(ask, sessions)),
         ];
         ops.extend(use_ticket(ask, view, place));
-        Ok(Some(Plan {
+        Some(Plan {
             ops,
             group: Some(group.to_owned()),
             vacated: None,
-            leased_at,
-        }))
+        })
     }
 
     /// Takes a place in line. Gives the lock as it was right after that.
@@ -327,25 +314,26 @@ impl Consul {
         key: &str,
         below: bool,
         index: u64,
-        suspects: &[Suspect],
-    ) -> Result<Vec<Pair>, Refusal> {
+        lookout: &mut Lookout,
+        looks: u32,
+    ) -> Result<Option<Rc<Vec<Pair>>>, Refusal> {
         let upset = self.upset.notified();
         tokio::pin!(upset);
         upset.as_mut().enable();
         if sessions.ended.get() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         tokio::select! {
-            () = upset => Ok(Vec::new()),
-            () = self.keep_vigil(suspects) => Ok(Vec::new()),
-            change = self.link.await_change(key, below, index) => Ok(change.map_err(Error::from)?),
+            () = upset => Ok(None),
+            () = lookout.death() => Ok(None),
+            change = self.watches.change(key, below, index, looks) => Ok(change.map_err(Error::from)?),
         }
     }
 
-    async fn renew_group(&self, group: &str) -> Result<bool, Refusal> {
-        Ok(session::renew(&self.link, Lane::Foreground, group)
-            .await
-            .map_err(Error::from)?)
+    fn others(&self, view: &View, place: Option<usize>, sessions: &Sessions) -> Vec<Suspect> {
+        let mut suspects = place.map(|place| view.suspects(place)).unwrap_or_default();
+        suspects.retain(|suspect| suspect.process != sessions.key);
+        suspects
     }
 
     /// A value for the leader key under readers that it never had before.
@@ -355,13 +343,50 @@ impl Consul {
         record::readers(&format!("{}/{number}", self.context.identity.instance), unbroken)
     }
 
-    /// Notes the grant and sees to it that the hold is watched if it lasts.
-    fn hold(&self, ask: &Ask, trace: &Trace, hold: Hold, sessions: &Sessions) -> Taken {
-        let taken = taken(ask, &hold, sessions.renewed_at.get());
-        *trace.since.borrow_mut() = Some((ask.id.clone(), clock::now()));
-        *trace.hold.borrow_mut() = Some(hold);
-        self.look_after_holds();
-        taken
+    fn note(&self, ask: &Rc<Ask>, trace: &Trace, kind: HoldKind) {
+        trace.note(Hold {
+            ask: ask.clone(),
+            kind,
+            since: clock::now(),
+        });
+    }
+
+    /// The server has granted: dates the hold by the last renewal that is proven, renews first if that is old, and sees to it that the hold
+    /// is watched. `None` if it is over already.
+    async fn begin_hold(
+        &self,
+        ask: &Rc<Ask>,
+        trace: &Rc<Trace>,
+        kind: HoldKind,
+        sessions: &Rc<Sessions>,
+    ) -> Result<Option<Taken>, Refusal> {
+        let renewed = match kind.group() {
+            // Whoever made it may be gone by now.
+            Some(group) if !self.is_group_fresh(group) => self.renew_group(sessions, group).await,
+            _ => Ok(true),
+        };
+        let renewed = match renewed {
+            Ok(true) if !self.is_fresh(sessions.renewed_at.get()) => {
+                self.renew_sessions(sessions, Lane::Call, Vec::new()).await
+            }
+            renewed => renewed,
+        };
+        let leased_at = match renewed.map_err(Error::from)? {
+            true => self.leased_at(&kind, sessions),
+            false => None,
+        };
+        let (Some(leased_at), true) = (leased_at, trace.kind().as_ref() == Some(&kind)) else {
+            self.leave(ask).await?;
+            return Ok(None);
+        };
+        match kind.group() {
+            None => self.watch_holds(),
+            Some(group) => self.watch_readers(&sessions.own, group),
+        }
+        Ok(Some(Taken {
+            token: ask.fenced.then(|| kind.token()),
+            leased_at,
+        }))
     }
 
     fn record(&self, ask: &Ask, sessions: &Sessions) -> Vec<u8> {
@@ -377,19 +402,5 @@ fn use_ticket(ask: &Ask, view: &View, place: Option<usize>) -> Vec<Op> {
             Op::Delete(ticket.key.clone()),
         ],
         None => vec![Op::Tree(keys::queue(&ask.id))],
-    }
-}
-
-fn taken(ask: &Ask, hold: &Hold, leased_at: Moment) -> Taken {
-    Taken {
-        token: ask.fenced.then(|| hold.token()),
-        leased_at,
-    }
-}
-
-fn earlier(taken: Taken, sent: Moment) -> Taken {
-    Taken {
-        leased_at: taken.leased_at.min(sent),
-        ..taken
     }
 }

@@ -1,92 +1,63 @@
 //! Locks on Consul 1.8 or newer, over its HTTP API.
 //!
-//! A lock is a key, `IPC-Mutex-RPM/<id>/leader`; in is whoever's session has it locked, as for 1.1.2. Beside it stand a
-//! ticket for each waiter and a key for each reader ([`keys`]), each locked by the session of its process, so that they
-//! vanish with it.
+//! # What always holds, and where it is kept
 //!
-//! * **Going in.** An ask reads the lock's folder. If the leader key is free and nobody waits, one transaction takes it,
-//!   under checks that everything still is as it was read. Otherwise it writes a ticket, and the order in which Consul
-//!   created the tickets is the queue.
-//! * **Waiting.** A waiter has one blocking query: the first in line on the leader key (or on the readers' keys),
-//!   everybody else on the ticket before theirs. No key has a herd on it.
-//! * **Handing over.** Whoever leaves moves the leader key to the session of the first in line and deletes its ticket, in
-//!   one transaction. The lock is never free in between, and the new holder learns of it from its blocking query.
-//! * **Readers** share one session that has the leader key locked as long as any of them is in; each of them renews it.
-//!   So the key stays locked when the reader that came first leaves or dies.
-//! * **Keys that are deleted by hand** under a hold that lasts are noticed by a blocking query ([`guard`]).
-//! * **The dead**: whoever is first in line makes sure that the holder still renews its session ([`vigil`]).
-//! * **Fencing token**: the index of Consul's log at which the grant was written.
-//! * **1.1.2 processes** get a chance now and then while others wait without a break ([`room`]).
-//! * **Afterwards** the unlocked leader key is left behind for a moment, as 1.1.2 leaves it for ever, and is deleted when
-//!   no 1.1.2 process can be looking at it ([`tidy`]).
+//! 1. **Who holds a lock is told by its leader key**, `IPC-Mutex-RPM/<id>/leader`, and by nothing else: whoever's session has it locked is in, as
+//!    for 1.1.2. It is locked by a session of the holder's process or, while readers are in, by one session that all of them keep
+//!    alive; each of them has a key of its own beside it ([`keys`], [`record`], [`view`]).
+//! 2. **Nothing is written but in a transaction that checks what its author read** ([`txn`]), and that the process's own key is as it
+//!    was: the fence ([`session`]). What arrives late, after its author gave up, is refused.
+//! 3. **What a process has at the server lives under its sessions.** There are two, because tickets and readers' keys must vanish
+//!    with it and leader keys must stay behind unlocked ([`session`]).
+//! 4. **A hold is believed in for one `ttl` after a renewal that is proven**: the leader was the same before it was sent and after a
+//!    consistent read that followed it. The hold of a reader counts from the older of two: of its process, and of the readers' session. What is asked or waits
+//!    for its turn in this process counts for nothing ([`renewal`], `begin_hold` in [`acquire`]).
+//! 5. **Nobody is declared dead before it has stopped to believe**: a renewal counts only after the process has deleted the mark that others
+//!    make beside its key, so a mark that stays for one `ttl` proves that it did not renew ([`liveness`]).
+//! 6. **First come, first served**: the order in which Consul created the tickets is the queue. Each waiter looks at the ticket before its
+//!    own, the first one at the leader key or the readers' keys. Whoever leaves moves the leader key to the session of the first in line and
+//!    deletes its ticket, in one transaction: the lock is never free in between ([`acquire`], [`release`]).
+//! 7. **Clearing away ends when the server has confirmed it, or with the sessions.** No failure ends it: the runtime asks again. What
+//!    is not renewed any more, Consul ends ([`release`], [`store`]).
+//! 8. **A blocking query runs to its end**: Consul counts it until then, whoever listens ([`watch`], [`loss`]).
+//! 9. **A fencing token is an index of Consul's log**: the one at which the grant was written.
+//!
+//! [`http`] has the connections, [`fault`] what may go wrong on them, [`hold`] what this process knows of its own asks, [`store`] its
+//! state; [`loss`] tells at once what is gone, [`idle`] deletes leader keys that nobody needs, [`legacy`] makes room for 1.1.2.
+//! The files use each other in one direction: keys, record, txn, fault, http, watch, session, view, hold, store, idle, liveness, legacy,
+//! renewal, loss, release, acquire. What `store` has as state, `idle` and `liveness` give their meaning.
 
 mod acquire;
-mod guard;
+mod fault;
+mod hold;
 mod http;
+mod idle;
 mod keys;
+mod legacy;
+mod liveness;
+mod loss;
 mod record;
 mod release;
 mod renewal;
-mod room;
 mod session;
-mod tidy;
-mod trace;
+mod store;
 mod txn;
 mod view;
-mod vigil;
+mod watch;
 
-use super::{Ask, Backend, Context, Event, Owner, Refusal, Released, Snapshot, Task};
-use super::{Attempt, Stage, Taken, prove_others};
+use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Taken, Task};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::error::{Error, Kind, Result};
 use crate::url::Server;
-use http::{Fault, Lane, Link};
-use reqwest::{Method, StatusCode};
-use session::{Charter, Sessions};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::rc::{Rc, Weak};
+use http::Lane;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tidy::Idle;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
-use trace::Trace;
-use txn::{Op, Outcome};
-use view::View;
+use store::Consul;
 
 /// An answer this fresh is as good as a new one.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// One Consul server, for all mutexes of this process.
-pub struct Consul {
-    me: Weak<Consul>,
-    link: Rc<Link>,
-    context: Context,
-    terms: Terms,
-    patience: Duration,
-    charter: Charter,
-    sessions: RefCell<Option<Rc<Sessions>>>,
-    establishing: tokio::sync::Mutex<()>,
-    traces: RefCell<HashMap<Owner, Rc<Trace>>>,
-    /// Sessions for readers that lock nothing at present: at most one is kept.
-    spare: RefCell<Option<String>>,
-    idle: RefCell<Idle>,
-    marks: RefCell<vigil::Marks>,
-    /// The sessions ended: whoever waits must look again.
-    upset: Notify,
-    /// How often this process has written a leader key for readers.
-    entries: Cell<u64>,
-    /// Somebody sees to it that lasting holds are watched.
-    looking: Cell<bool>,
-    /// The blocking query is on the session, from which `switch` calls it away.
-    on_session: Cell<bool>,
-    switch: Rc<Notify>,
-    /// Whoever has the blocking query, see [`guard`].
-    watcher: RefCell<Option<AbortHandle>>,
-    closed: Cell<bool>,
-}
 
 /// Connects to the server, makes the sessions of this process there, and so learns whether token and permissions will do.
 ///
@@ -94,183 +65,53 @@ pub struct Consul {
 /// token lacks `key_prefix "IPC-Mutex-RPM/"` or `session` write permission, `Kind::Server` if it is not Consul.
 pub async fn connect(server: &Server, context: Context) -> Result<Rc<dyn Backend>> {
     let consul = Consul::new(server, context)?;
-    let limit = consul.patience;
-    let late = Error::new(
-        Kind::Connect,
-        format!("no answer from Consul at {} within {limit:?}", consul.link.peer()),
-    );
-    tokio::time::timeout(limit, consul.greet()).await.unwrap_or(Err(late))?;
+    consul.greet().await?;
     Ok(consul)
 }
 
 impl Consul {
-    fn new(server: &Server, context: Context) -> Result<Rc<Self>> {
-        let link = Rc::new(Link::new(server)?);
-        let options = &server.options;
-        let charter = Charter {
-            name: format!("ipc-mutex {} {}", context.identity.host, context.identity.pid),
-            ttl: options.ttl,
-            lock_delay: options.lock_delay,
-        };
-        Ok(Rc::new_cyclic(|me| Self {
-            me: me.clone(),
-            link,
-            context,
-            terms: Terms {
-                ttl: options.ttl,
-                renew_every: options.ttl / 2,
-            },
-            patience: http::patience(options),
-            charter,
-            sessions: RefCell::new(None),
-            establishing: tokio::sync::Mutex::new(()),
-            traces: RefCell::default(),
-            spare: RefCell::new(None),
-            idle: RefCell::default(),
-            marks: RefCell::default(),
-            upset: Notify::new(),
-            entries: Cell::new(0),
-            looking: Cell::new(false),
-            on_session: Cell::new(false),
-            switch: Rc::default(),
-            watcher: RefCell::new(None),
-            closed: Cell::new(false),
-        }))
-    }
-
     /// Sees that a Consul server with a leader answers, and that this process has sessions there.
     async fn greet(&self) -> Result<()> {
-        let reply = self
-            .link
-            .request(Lane::Foreground, Method::GET, "/v1/status/leader", Vec::new())
-            .await?;
-        let leader: String = match reply.status {
-            StatusCode::OK => serde_json::from_slice(&reply.body).map_err(|error| self.link.nonsense(error))?,
-            status => return Err(self.link.nonsense(format!("status {}", status.as_u16())).into()),
+        let greeting = async {
+            self.link.leader(Lane::Call).await?;
+            self.sessions().await.map(drop)
         };
-        if leader.is_empty() {
-            let message = format!("the Consul cluster of {} has no leader", self.link.peer());
-            return Err(Error::new(Kind::Connect, message));
-        }
-        self.sessions().await.map(drop)
-    }
-
-    /// The sessions of this process, made anew if they ended, and with more than half of their life before them.
-    async fn sessions(&self) -> Result<Rc<Sessions>> {
-        if let Some(sessions) = self.lively_sessions() {
-            return Ok(sessions);
-        }
-        let _turn = self.establishing.lock().await;
-        if let Some(sessions) = self.lively_sessions() {
-            return Ok(sessions);
-        }
-        let present = self.sessions.borrow().clone();
-        if let Some(sessions) = present
-            && !sessions.ended.get()
-            && self.renew_both(&sessions, Lane::Foreground).await?
-        {
-            return Ok(sessions);
-        }
-        let sessions = Rc::new(self.charter.establish(&self.link, &self.context.identity).await?);
-        *self.sessions.borrow_mut() = Some(sessions.clone());
-        self.watch_over(&sessions);
-        Ok(sessions)
-    }
-
-    fn lively_sessions(&self) -> Option<Rc<Sessions>> {
-        let sessions = self.sessions.borrow().clone()?;
-        let age = clock::now().since(sessions.renewed_at.get());
-        (!sessions.ended.get() && age < self.terms.renew_every + self.terms.renew_every / 4).then_some(sessions)
-    }
-
-    /// The sessions ended: every hold is lost, and whoever waits needs a new ticket.
-    fn end(&self, sessions: &Rc<Sessions>, why: &str) {
-        if sessions.ended.replace(true) {
-            return;
-        }
-        for (owner, trace) in self.traces.borrow().iter() {
-            if trace.hold.take().is_some() {
-                self.tell_lost(owner, why);
-            }
-        }
-        self.upset.notify_waiters();
-        // Where only one of the two ended, the other must not go on locking keys.
-        let (link, sessions) = (self.link.clone(), sessions.clone());
-        tokio::task::spawn_local(async move {
-            for session in [&sessions.own, &sessions.leads] {
-                // It ends by itself if this fails.
-                let _ = session::destroy(&link, session).await;
-            }
-        });
-    }
-
-    fn tell_lost(&self, owner: &Owner, why: &str) {
-        let message = format!("the lock was lost: {why} (Consul at {})", self.link.peer());
-        // Without a receiver the process is closing down.
-        let _ = self.context.events.send(Event::Lost {
-            owner: owner.clone(),
-            error: Error::new(Kind::LockLost, message),
-        });
-    }
-
-    async fn view(&self, id: &str) -> Result<(View, u64)> {
-        let (pairs, index) = self.link.read(Lane::Foreground, &keys::folder(id), true).await?;
-        Ok((View::new(id, &pairs), index))
-    }
-
-    fn trace(&self, owner: &Owner) -> Rc<Trace> {
-        self.traces.borrow_mut().entry(owner.clone()).or_default().clone()
-    }
-
-    /// Waits for requests of this ask that are under way, and makes sure that none takes effect later.
-    async fn settle(&self, trace: &Trace, sessions: &Sessions) -> Result<()> {
-        if !trace.settled().await {
-            sessions.write_fence(&self.link, &self.context.identity).await?;
-            trace.certain();
-        }
-        Ok(())
-    }
-
-    /// A session to lock a leader key for readers, noted in `trace` until it is known whether it does.
-    async fn group_session(&self, trace: &Rc<Trace>) -> Result<String> {
-        let present = trace.group.borrow().clone();
-        if let Some(group) = present.or_else(|| self.spare.take()) {
-            *trace.group.borrow_mut() = Some(group.clone());
-            if session::renew(&self.link, Lane::Foreground, &group).await? {
-                return Ok(group);
-            }
-        }
-        Ok(trace.create_group(&self.link, &self.charter).await?)
-    }
-
-    /// Sends a transaction of this ask after which `vacated`, a readers' session, locks nothing any more.
-    async fn write(&self, trace: &Rc<Trace>, ops: Vec<Op>, vacated: Option<String>) -> Result<Outcome, Fault> {
-        let me = self.me.clone();
-        trace
-            .write(&self.link, ops, move || {
-                if let (Some(consul), Some(group)) = (me.upgrade(), vacated) {
-                    consul.recycle(group);
-                }
-            })
+        let late = || Err(self.no_answer());
+        tokio::time::timeout(self.link.patience, greeting)
             .await
+            .unwrap_or_else(|_| late())
     }
 
-    /// A readers' session that locks nothing any more: kept for the next group, or ended.
-    fn recycle(&self, group: String) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.is_none() && !self.closed.get() {
-            *spare = Some(group);
-        } else if spare.as_deref() != Some(group.as_str()) {
-            let link = self.link.clone();
-            tokio::task::spawn_local(async move {
-                // It ends by itself if this fails.
-                let _ = session::destroy(&link, &group).await;
-            });
-        }
+    fn no_answer(&self) -> Error {
+        let (peer, limit) = (&self.link.peer.name, self.link.patience);
+        Error::new(
+            Kind::Connect,
+            format!("no answer from Consul at {peer} within {limit:?}"),
+        )
     }
 
-    fn strong(&self) -> Option<Rc<Self>> {
-        self.me.upgrade()
+    /// Leaves nothing behind: unlocked leader keys are deleted unless 1.1.2 processes have sessions for them, the sessions
+    /// end, and with them whatever they still lock.
+    async fn say_goodbye(&self) {
+        self.closed.set(true);
+        // What does not get done in time, the server does at the end of the sessions' time to live.
+        let _ = tokio::time::timeout(self.link.patience, async {
+            let sessions = self.sessions.borrow_mut().take();
+            self.tidy_all().await;
+            let spare = self.spare.borrow_mut().take();
+            let (own, leads) = match &sessions {
+                Some(sessions) => {
+                    sessions.ended.set(true);
+                    (Some(&sessions.own), Some(&sessions.leads))
+                }
+                None => (None, None),
+            };
+            for session in [leads, own, spare.as_ref()].into_iter().flatten() {
+                let _ = session::destroy(&self.link, session).await;
+            }
+        })
+        .await;
+        self.upset.notify_waiters();
     }
 }
 
@@ -282,14 +123,10 @@ impl Backend for Consul {
     fn check(&self) -> Task<'_, Result<()>> {
         Box::pin(async move {
             let recent = self.link.answered().is_some_and(|at| clock::now().since(at) < FRESH);
-            if recent && self.lively_sessions().is_some() {
-                return Ok(());
+            match recent && self.lively_sessions().is_some() {
+                true => Ok(()),
+                false => self.greet().await,
             }
-            let limit = self.patience;
-            tokio::time::timeout(limit, self.greet()).await.unwrap_or_else(|_| {
-                let message = format!("no answer from Consul at {} within {limit:?}", self.link.peer());
-                Err(Error::new(Kind::Connect, message))
-            })
         })
     }
 
@@ -297,15 +134,9 @@ impl Backend for Consul {
         Box::pin(async move {
             match ask.attempt {
                 Attempt::Wait => self.strive(&ask).await,
-                Attempt::Try => {
-                    let limit = self.patience;
-                    tokio::time::timeout(limit, self.strive(&ask))
-                        .await
-                        .unwrap_or_else(|_| {
-                            let message = format!("no answer from Consul at {} within {limit:?}", self.link.peer());
-                            Err(Refusal::Away(Error::new(Kind::Connect, message)))
-                        })
-                }
+                Attempt::Try => tokio::time::timeout(self.link.patience, self.strive(&ask))
+                    .await
+                    .unwrap_or_else(|_| Err(Refusal::Away(self.no_answer()))),
             }
         })
     }
@@ -315,14 +146,7 @@ impl Backend for Consul {
     }
 
     fn renew(&self, asks: Vec<Rc<Ask>>) -> Task<'_, Result<Vec<Owner>>> {
-        Box::pin(async move {
-            let sent = clock::now();
-            let held = asks.iter().filter(|ask| ask.stage.get() == Stage::Held).cloned();
-            let held: Vec<_> = held.collect();
-            let gone = self.renew_all(&asks).await?;
-            prove_others(&held, &gone, sent);
-            Ok(gone)
-        })
+        Box::pin(async move { self.renew_all(&asks).await })
     }
 
     fn query(&self, id: Arc<str>) -> Task<'_, Result<Snapshot>> {

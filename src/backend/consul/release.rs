@@ -1,11 +1,12 @@
 //! Going out: hands the lock to the first in line, or leaves it free; withdraws a waiter; closes behind the last reader.
 
-use super::room::{Courtesy, ROOM};
+use super::hold::{HoldKind, Trace};
+use super::keys;
+use super::legacy::{self, Courtesy};
 use super::session::Sessions;
-use super::trace::{Hold, Trace};
+use super::store::Consul;
 use super::txn::{self, Op, Outcome};
-use super::view::{Leader, Role, View};
-use super::{Consul, keys};
+use super::view::{Leader, ROOM, Role, View};
 use crate::backend::{Ask, Released};
 use crate::core::mode::Mode;
 use crate::error::{Error, Kind, Result};
@@ -19,16 +20,20 @@ impl Consul {
     pub async fn leave(&self, ask: &Ask) -> Result<Released> {
         let trace = self.trace(&ask.owner);
         trace.leaving.set(true);
-        let Some(sessions) = self.sessions.borrow().clone().filter(|sessions| !sessions.ended.get()) else {
+        let Some(sessions) = self.present_sessions() else {
             // What a session locked, it leaves when it ends.
             self.forget(ask);
             return Ok(Released::NotHeld);
         };
         self.settle(&trace, &sessions).await?;
-        let known = trace.hold.borrow().clone();
-        if let Some(Hold::Sole { index, queued: false }) = known
-            && self.set_free(ask, &trace, &sessions, index).await?
-        {
+        let is_short = match trace.kind() {
+            Some(HoldKind::Exclusive { index, queued: false }) => self.set_free(ask, &trace, &sessions, index).await?,
+            Some(HoldKind::Shared { index, group }) if self.reads_on(ask, &group) => {
+                self.leave_to_others(ask, &trace, index, group).await?
+            }
+            _ => false,
+        };
+        if is_short {
             self.forget(ask);
             return Ok(Released::Freed);
         }
@@ -73,16 +78,29 @@ impl Consul {
             }
             // Others left at the same time, and everybody thought that somebody else would close: so go on.
         }
-        let message = format!("Consul at {} does not come to rest", self.link.peer());
+        let message = format!("Consul at {} does not come to rest", self.link.peer.name);
         Err(Error::new(Kind::Connect, message))
     }
 
-    /// Nothing of this ask is at the server.
-    pub fn forget(&self, ask: &Ask) {
-        let trace = self.traces.borrow_mut().remove(&ask.owner);
-        if let Some(group) = trace.and_then(|trace| trace.group.take()) {
-            self.recycle(group);
-        }
+    /// Whether another request of this process reads under the same session, and is not about to leave.
+    fn reads_on(&self, ask: &Ask, group: &str) -> bool {
+        self.traces.borrow().iter().any(|(owner, trace)| {
+            let hold = trace.hold();
+            *owner != ask.owner
+                && !trace.leaving.get()
+                && hold.is_some_and(|hold| hold.ask.id == ask.id && hold.kind.group() == Some(group))
+        })
+    }
+
+    /// The short way for one of several readers of this process: another one closes behind them.
+    async fn leave_to_others(&self, ask: &Ask, trace: &Rc<Trace>, index: u64, group: String) -> Result<bool> {
+        let reader = keys::reader(&ask.id, &ask.owner.0);
+        let ops = vec![
+            Op::CheckIndex(reader.clone(), index),
+            Op::CheckSession(keys::leader(&ask.id), group),
+            Op::Delete(reader),
+        ];
+        Ok(matches!(self.write(trace, ops, None).await?, Outcome::Done(_)))
     }
 
     /// Unlocks the leader key if it is as it was granted: the short way for a lock that nobody waited for. Whoever came
@@ -165,7 +183,7 @@ impl Consul {
             exit.leaves_free = Some(false);
             return Ok(());
         };
-        let Courtesy::PassOn { unbroken } = self.courtesy(&ask.id, view).await else {
+        let Courtesy::PassOn { unbroken } = legacy::courtesy(&self.link, &ask.id, view).await else {
             exit.ops.pop();
             exit.ops.push(Op::Unlock(leader, session.clone(), ROOM.to_vec()));
             exit.leaves_free = Some(true);

@@ -10,7 +10,8 @@
 //! answer was missed, that key is written anew before anything else is decided: whatever is still on its way is
 //! refused from then on.
 
-use super::http::{Fault, Lane, Link};
+use super::fault::Fault;
+use super::http::{Lane, Link};
 use super::keys;
 use super::txn::{self, Op, Outcome};
 use crate::backend::Identity;
@@ -20,7 +21,8 @@ use crate::error::{Error, Kind, Result};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// What is to become of a session's keys when it ends.
@@ -39,20 +41,22 @@ pub struct Sessions {
     pub key: String,
     fence: Cell<u64>,
     ttl: Duration,
-    /// When the last renewal that was confirmed for both was sent.
+    /// When the last renewal of both was sent that is proven.
     pub renewed_at: Cell<Moment>,
+    /// The cluster's leader when that was proven.
+    pub leader: RefCell<String>,
     pub ended: Cell<bool>,
 }
 
 /// How a session is made.
 #[derive(Debug, Clone)]
-pub struct Charter {
+pub struct Terms {
     pub name: String,
     pub ttl: Duration,
     pub lock_delay: Duration,
 }
 
-impl Charter {
+impl Terms {
     pub async fn create(&self, link: &Link, behavior: Behavior) -> Result<String, Fault> {
         #[derive(Deserialize)]
         struct Created {
@@ -69,14 +73,15 @@ impl Charter {
         });
         let body = body.to_string().into_bytes();
         let reply = link
-            .request(Lane::Foreground, Method::PUT, "/v1/session/create", body)
+            .request(Lane::Call, Method::PUT, "/v1/session/create", body)
             .await?;
-        let created: Created = serde_json::from_slice(&reply.body).map_err(|error| link.nonsense(error))?;
+        let created: Created = serde_json::from_slice(&reply.body).map_err(|error| link.peer.nonsense(error))?;
         Ok(created.id)
     }
 
-    /// Makes both sessions and the process's key.
+    /// Makes both sessions and the process's key, the latter over the connection that is reserved for renewals.
     pub async fn establish(&self, link: &Link, identity: &Identity) -> Result<Sessions> {
+        let leader = link.leader(Lane::Call).await?;
         let sent = clock::now();
         let own = self.create(link, Behavior::Delete).await?;
         let leads = self.create(link, Behavior::Release).await?;
@@ -87,9 +92,10 @@ impl Charter {
             fence: Cell::new(0),
             ttl: self.ttl,
             renewed_at: Cell::new(sent),
+            leader: RefCell::new(leader),
             ended: Cell::new(false),
         };
-        sessions.write_fence(link, identity).await?;
+        sessions.write_fence(link, Lane::Renewal, identity).await?;
         Ok(sessions)
     }
 }
@@ -107,7 +113,7 @@ impl Sessions {
     }
 
     /// Makes every request that is still on its way ineffective.
-    pub async fn write_fence(&self, link: &Link, identity: &Identity) -> Result<()> {
+    pub async fn write_fence(&self, link: &Link, lane: Lane, identity: &Identity) -> Result<()> {
         let value = json!({
             "host": identity.host,
             "pid": identity.pid,
@@ -117,15 +123,16 @@ impl Sessions {
         });
         let value = value.to_string();
         let op = Op::Lock(self.key.clone(), self.own.clone(), value.into_bytes());
-        match link.txn(Lane::Foreground, &[op]).await? {
+        match link.txn(lane, &[op]).await? {
             Outcome::Done(pairs) => {
-                self.fence.set(txn::written_at(&pairs));
+                self.fence.set(self.fence.get().max(txn::written_at(&pairs)));
                 Ok(())
             }
             Outcome::Refused(why) => {
                 self.ended.set(true);
                 let why = why.first().map_or("no reason given", |first| first.what.as_str());
-                Err(Error::new(Kind::Connect, format!("the session at Consul {} ended", link.peer())).because(why))
+                let message = format!("the session at Consul {} ended", link.peer.name);
+                Err(Error::new(Kind::Connect, message).because(why))
             }
         }
     }
@@ -133,7 +140,7 @@ impl Sessions {
     /// After a transaction was refused at its fence: reads what the fence is now. `false` if the process's key is gone, and
     /// with it the session.
     pub async fn read_fence(&self, link: &Link) -> Result<bool> {
-        let (pairs, _) = link.read(Lane::Foreground, &self.key, false).await?;
+        let (pairs, _) = link.read(&self.key, false).await?;
         match pairs.first() {
             Some(pair) if pair.session() == Some(self.own.as_str()) => {
                 self.fence.set(self.fence.get().max(pair.modify_index));
@@ -144,17 +151,39 @@ impl Sessions {
     }
 }
 
-/// Renews a session; `false` if the server does not have it any more.
+/// Renews a session; `false` if the server does not have it any more. The answer of a server that is not the leader any more, and
+/// does not know it, is no different: see [`super::renewal`].
 pub async fn renew(link: &Link, lane: Lane, session: &str) -> Result<bool, Fault> {
     let path = format!("/v1/session/renew/{session}");
     let reply = link.request(lane, Method::PUT, &path, Vec::new()).await?;
+    // Both answers name the session; a page of something else does not.
+    if !String::from_utf8_lossy(&reply.body).contains(session) {
+        return Err(link.peer.nonsense("not the reply to a renewal"));
+    }
     Ok(reply.status != StatusCode::NOT_FOUND)
 }
 
 /// Ends a session, whoever made it.
 pub async fn destroy(link: &Link, session: &str) -> Result<(), Fault> {
     let path = format!("/v1/session/destroy/{session}");
-    link.request(Lane::Foreground, Method::PUT, &path, Vec::new())
+    let reply = link.request(Lane::Call, Method::PUT, &path, Vec::new()).await?;
+    match reply.body.starts_with(b"true") {
+        true => Ok(()),
+        false => Err(link.peer.nonsense("not the reply to the end of a session")),
+    }
+}
+
+/// The names of all sessions at the server, or `None` if it does not say.
+pub async fn names(link: &Link) -> Option<HashSet<String>> {
+    #[derive(Deserialize)]
+    struct Session {
+        #[serde(rename = "Name", default)]
+        name: String,
+    }
+    let reply = link
+        .request(Lane::Call, Method::GET, "/v1/session/list", Vec::new())
         .await
-        .map(drop)
+        .ok()?;
+    let sessions: Vec<Session> = serde_json::from_slice(&reply.body).ok()?;
+    Some(sessions.into_iter().map(|session| session.name).collect())
 }

@@ -1,12 +1,21 @@
 //! One lock as the server shows it at one index, and what an ask has to do next. Pure.
 
+use super::keys;
 use super::record::{Occupant, Record};
 use super::txn::Pair;
-use super::vigil::Suspect;
-use super::{keys, room};
 use crate::backend::{Ask, Info, Owner, Snapshot};
 use crate::core::mode::Mode;
 use std::collections::BTreeMap;
+
+/// The value of a leader key that was left unlocked for 1.1.2 processes.
+pub const ROOM: &[u8] = br#"{"room":true}"#;
+
+/// A process that somebody waits for: its key, and its session that locks leader keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspect {
+    pub process: String,
+    pub leads: String,
+}
 
 /// The leader key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +98,7 @@ impl View {
             Some(pair) => match pair.session() {
                 None => Leader::Free {
                     index: pair.modify_index,
-                    room: pair.value() == room::ROOM,
+                    room: pair.value() == ROOM,
                 },
                 Some(session) => Leader::Locked {
                     index: pair.modify_index,
@@ -169,24 +178,28 @@ impl View {
         }
     }
 
-    /// The processes that the ask at `place` waits for, if it is the first in line.
-    pub fn suspects(&self, place: Option<usize>) -> Vec<Suspect> {
-        let holders: Vec<&Record> = match &self.leader {
-            Leader::Locked { occupant, .. } if place == Some(0) => match occupant {
-                Occupant::One(record) => vec![record],
-                Occupant::Readers { .. } => self.readers.iter().map(|reader| &reader.record).collect(),
-                Occupant::Stranger => Vec::new(),
-            },
-            _ => Vec::new(),
-        };
-        let mut suspects: Vec<Suspect> = holders
-            .into_iter()
-            .map(|record| Suspect {
-                process: record.process.clone(),
-                leads: record.leads.clone(),
-            })
-            .collect();
-        suspects.dedup();
+    /// The processes that the ask at `place` waits for: the one before it, and the holders if nobody else who waits may see to them.
+    pub fn suspects(&self, place: usize) -> Vec<Suspect> {
+        let before = place.checked_sub(1).and_then(|before| self.queue.get(before));
+        let mut records: Vec<&Record> = before.iter().map(|ticket| &ticket.record).collect();
+        if place < 2
+            && let Leader::Locked { occupant, .. } = &self.leader
+        {
+            match occupant {
+                Occupant::One(record) => records.push(record),
+                Occupant::Readers { .. } => records.extend(self.readers.iter().map(|reader| &reader.record)),
+                Occupant::Stranger => {}
+            }
+        }
+        let mut suspects: Vec<Suspect> = Vec::new();
+        for record in records {
+            if suspects.iter().all(|known| known.process != record.process) {
+                suspects.push(Suspect {
+                    process: record.process.clone(),
+                    leads: record.leads.clone(),
+                });
+            }
+        }
         suspects
     }
 

@@ -5,12 +5,12 @@
 //! they wait half a second and try to lock it, which makes it anew where need be.
 
 use super::http::Lane;
+use super::keys;
+use super::session;
+use super::store::Consul;
 use super::txn::{self, Op, Outcome};
-use super::{Consul, keys, session};
 use crate::clock;
 use crate::core::time::Moment;
-use reqwest::Method;
-use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Consul {
                 .iter()
                 .map(|(id, index)| Op::DeleteAt(keys::leader(id), *index))
                 .collect();
-            match self.link.txn(Lane::Foreground, &ops).await {
+            match self.link.txn(Lane::Call, &ops).await {
                 Ok(Outcome::Done(_)) => {}
                 // Those that were written since are somebody else's now.
                 Ok(Outcome::Refused(why)) if !why.is_empty() => {
@@ -93,56 +93,18 @@ impl Consul {
         }
     }
 
-    /// Leaves nothing behind: unlocked leader keys are deleted unless 1.1.2 processes have sessions for them, the sessions
-    /// end, and with them whatever they still lock.
-    pub async fn say_goodbye(&self) {
-        self.closed.set(true);
-        if let Some(watcher) = self.watcher.take() {
-            watcher.abort();
+    /// Deletes those that no 1.1.2 process has a session for.
+    pub async fn tidy_all(&self) {
+        let idle: Vec<_> = self.idle.borrow_mut().0.drain().collect();
+        if !idle.is_empty()
+            && let Some(names) = session::names(&self.link).await
+        {
+            let unwatched = idle
+                .into_iter()
+                .filter(|(id, _)| !names.contains(&keys::legacy_session(id)))
+                .map(|(id, left)| (id, left.index))
+                .collect();
+            self.delete(unwatched).await;
         }
-        // What does not get done in time, the server does at the end of the sessions' time to live.
-        let _ = tokio::time::timeout(self.patience, async {
-            let sessions = self.sessions.borrow_mut().take();
-            let idle: Vec<_> = self.idle.borrow_mut().0.drain().collect();
-            if !idle.is_empty()
-                && let Some(names) = self.session_names().await
-            {
-                let unwatched = idle
-                    .into_iter()
-                    .filter(|(id, _)| !names.contains(&keys::legacy_session(id)))
-                    .map(|(id, left)| (id, left.index))
-                    .collect();
-                self.delete(unwatched).await;
-            }
-            let spare = self.spare.borrow_mut().take();
-            let (own, leads) = match &sessions {
-                Some(sessions) => {
-                    sessions.ended.set(true);
-                    (Some(&sessions.own), Some(&sessions.leads))
-                }
-                None => (None, None),
-            };
-            for session in [leads, own, spare.as_ref()].into_iter().flatten() {
-                let _ = session::destroy(&self.link, session).await;
-            }
-        })
-        .await;
-        self.upset.notify_waiters();
-    }
-
-    /// The names of all sessions at the server, or `None` if it does not say.
-    pub async fn session_names(&self) -> Option<HashSet<String>> {
-        #[derive(Deserialize)]
-        struct Session {
-            #[serde(rename = "Name", default)]
-            name: String,
-        }
-        let reply = self
-            .link
-            .request(Lane::Foreground, Method::GET, "/v1/session/list", Vec::new())
-            .await
-            .ok()?;
-        let sessions: Vec<Session> = serde_json::from_slice(&reply.body).ok()?;
-        Some(sessions.into_iter().map(|session| session.name).collect())
     }
 }

@@ -1,23 +1,27 @@
-//! Noticing that a holder is dead before Consul does.
+//! Noticing that a holder, or the waiter before, is dead before Consul does.
 //!
-//! Consul ends a session no earlier than its time to live after the last renewal, but in practice at twice that. Whoever is
-//! first in line need not wait so long, because the holder itself stops believing in its hold after one time to live.
+//! Consul ends a session no earlier than its time to live after the last renewal, but in practice at twice that. Whoever waits need
+//! not wait so long, because a holder itself stops believing in its hold after one time to live.
 //! What is missing is a renewal that others can see, and it is written only while somebody looks:
 //!
-//! 1. The waiter makes a key beside the key of the holder's process, its mark, locked by the holder's session.
-//! 2. The holder renews its session, then reads both keys, and deletes the mark if it is there. Only then does the
-//!    renewal count. So a mark that was not deleted for one time to live means: the holder's last renewal that counts was
+//! 1. The waiter makes a key beside the key of the other's process, its mark, locked by the other's session.
+//! 2. The other renews its session, then reads both keys, and deletes the mark if it is there. Only then does the
+//!    renewal count. So a mark that was not deleted for one time to live means: the last renewal that counts was
 //!    sent before the mark was made, and has run out.
-//! 3. The waiter then deletes the key of the holder's process, if the mark is still the one it made: the two
-//!    transactions exclude each other. From there on the holder's renewals and everything it would write fail, and its
+//! 3. The waiter then deletes the key of the other's process, if the mark is still the one it made: the two
+//!    transactions exclude each other. From there on the other's renewals and everything it would write fail, and its
 //!    sessions can be ended.
 //!
-//! The lock delay still applies after that, as after any end of a session.
+//! The lock delay still applies after that, as after any end of a session. Each waiter looks after the one before it, and the first two
+//! after the holders.
 
-use super::http::{Fault, Lane};
+use super::fault::Fault;
+use super::http::Lane;
+use super::keys;
 use super::session::{self, Sessions};
+use super::store::Consul;
 use super::txn::{self, Op, Outcome, Pair};
-use super::{Consul, keys};
+use super::view::Suspect;
 use crate::clock;
 use crate::core::time::Moment;
 use std::collections::HashMap;
@@ -26,43 +30,53 @@ use tokio::task::JoinSet;
 
 /// Two clocks may run at slightly different rates.
 const GRACE: Duration = Duration::from_millis(50);
-/// How long a holder is trusted before it is looked after.
+/// How long somebody is trusted before it is looked after: most holds are short, and nobody needs to know who lives.
 const CALM: Duration = Duration::from_millis(800);
 /// How many processes one waiter looks after; more than that is left to Consul itself.
 const MOST: usize = 8;
-/// Pause after a failed look.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// Whom to look after: the key of a process, and its session that locks leader keys, if it has locked this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suspect {
-    pub process: String,
-    pub leads: String,
-}
 
 /// Marks that are out, by process key: the mark's index, and when it was first seen there.
 pub type Marks = HashMap<String, (u64, Moment)>;
 
-impl Consul {
-    /// Looks after these until one of them was found dead and its sessions were ended. Runs for ever otherwise.
-    pub async fn keep_vigil(&self, suspects: &[Suspect]) {
-        let mut vigils = JoinSet::new();
+/// The processes that one waiter looks after. Ends with it.
+#[derive(Default)]
+pub struct Lookout {
+    suspects: Vec<Suspect>,
+    tasks: JoinSet<()>,
+}
+
+impl Lookout {
+    /// Looks after these from now on.
+    pub fn turn_to(&mut self, consul: &Consul, suspects: Vec<Suspect>, place: usize) {
+        if self.suspects == suspects && !self.tasks.is_empty() {
+            return;
+        }
+        // Whoever is far back has time.
+        let calm = if place < 2 { CALM } else { consul.terms.ttl / 2 };
+        self.tasks = JoinSet::new();
         for suspect in suspects.iter().take(MOST) {
-            if let Some(consul) = self.strong() {
+            if let Some(consul) = consul.strong() {
                 let suspect = suspect.clone();
-                vigils.spawn_local(async move { consul.look_after(&suspect).await });
+                self.tasks
+                    .spawn_local(async move { consul.look_after(&suspect, calm).await });
             }
         }
-        if vigils.join_next().await.is_none() {
+        self.suspects = suspects;
+    }
+
+    /// Resolves when one of them was found dead and its sessions were ended.
+    pub async fn death(&mut self) {
+        if self.tasks.join_next().await.is_none() {
             std::future::pending::<()>().await;
         }
     }
+}
 
-    async fn look_after(&self, suspect: &Suspect) {
+impl Consul {
+    async fn look_after(&self, suspect: &Suspect, calm: Duration) {
         let seen = self.marks.borrow().get(&suspect.process).map(|(_, since)| *since);
         if seen.is_none_or(|since| clock::now().since(since) < self.terms.ttl / 2) {
-            // Most holds are short, and nobody needs to know who lives.
-            tokio::time::sleep(CALM).await;
+            tokio::time::sleep(calm).await;
         }
         loop {
             match self.examine(suspect).await {
@@ -70,15 +84,16 @@ impl Consul {
                     self.marks.borrow_mut().remove(&suspect.process);
                 }
                 Ok(Verdict::Ended) => return,
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => {}
             }
+            tokio::time::sleep(CALM).await;
         }
     }
 
     /// Waits until the process has renewed, or ends its sessions if it does not in time.
     async fn examine(&self, suspect: &Suspect) -> Result<Verdict, Fault> {
         let key = keys::mark(&suspect.process);
-        let pairs = self.link.read_now(Lane::Watch, &suspect.process).await?;
+        let pairs = self.link.read_now(Lane::Call, &suspect.process).await?;
         let process = find(&pairs, &suspect.process);
         let Some((process, own)) = process.and_then(|pair| Some((pair, pair.session()?))) else {
             // It was condemned, or ended: its leader keys must not stay locked.
@@ -93,26 +108,23 @@ impl Consul {
                     Op::CheckAbsent(key.clone()),
                     Op::Lock(key.clone(), own.to_owned(), Vec::new()),
                 ];
-                match self.link.txn(Lane::Watch, &ops).await? {
+                match self.link.txn(Lane::Call, &ops).await? {
                     Outcome::Done(pairs) => txn::written_at(&pairs),
                     Outcome::Refused(_) => return Ok(Verdict::Alive),
                 }
             }
         };
         let since = self.mark_seen(&suspect.process, index);
-        let deadline = since + session::ttl_of(&process.value()).unwrap_or(self.terms.ttl) + GRACE;
+        let ttl = session::ttl_of(&process.value()).unwrap_or(self.terms.ttl);
         loop {
-            let left = deadline.since(clock::now());
+            let left = (since + ttl + GRACE).since(clock::now());
             if left.is_zero() {
                 break;
             }
-            let change = tokio::time::timeout(left, self.link.await_change(&key, false, index)).await;
-            if let Ok(change) = change {
-                change?;
-                let (pairs, _) = self.link.read(Lane::Watch, &key, false).await?;
-                if pairs.first().is_none_or(|mark| mark.modify_index != index) {
-                    return Ok(Verdict::Alive);
-                }
+            tokio::time::sleep(left.min(ttl / 8)).await;
+            let (pairs, _) = self.link.read(&key, false).await?;
+            if pairs.first().is_none_or(|mark| mark.modify_index != index) {
+                return Ok(Verdict::Alive);
             }
         }
         let ops = [
@@ -120,7 +132,7 @@ impl Consul {
             Op::CheckSession(suspect.process.clone(), own.to_owned()),
             Op::Delete(suspect.process.clone()),
         ];
-        if let Outcome::Refused(_) = self.link.txn(Lane::Watch, &ops).await? {
+        if let Outcome::Refused(_) = self.link.txn(Lane::Call, &ops).await? {
             return Ok(Verdict::Alive);
         }
         session::destroy(&self.link, &suspect.leads).await?;
@@ -128,7 +140,7 @@ impl Consul {
         Ok(Verdict::Ended)
     }
 
-    /// When this mark was first seen: an interrupted vigil goes on where it was.
+    /// When this mark was first seen: whoever looks again goes on where it was.
     fn mark_seen(&self, process: &str, index: u64) -> Moment {
         let now = clock::now();
         let mut marks = self.marks.borrow_mut();
@@ -143,7 +155,7 @@ impl Consul {
         }
     }
 
-    /// The other side: shows whoever asks that this process lives. `false` if it was given up.
+    /// The other side: shows whoever asks that this process lives. `false` if it was given up. Begins with a consistent read.
     pub async fn show_life(&self, sessions: &Sessions, lane: Lane) -> Result<bool, Fault> {
         let mark = keys::mark(&sessions.key);
         let pairs = self.link.read_now(lane, &sessions.key).await?;

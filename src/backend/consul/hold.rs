@@ -1,28 +1,43 @@
 //! What this process knows of its own asks: enough to undo each of them, and no more than the server would confirm.
 
-use super::http::{Fault, Lane, Link};
-use super::session::{Behavior, Charter};
+use super::fault::Fault;
+use super::http::{Lane, Link};
+use super::session::{Behavior, Terms};
 use super::txn::{Op, Outcome};
+use crate::backend::Ask;
 use crate::core::time::Moment;
-use crate::error::{Error, Kind};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
 /// A hold that the server has confirmed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hold {
-    /// `index` is the leader key's; `queued` tells that the ask had waited for it.
-    Sole { index: u64, queued: bool },
-    /// `index` is the reader key's; `group` is the session that has the leader key locked.
-    Reader { index: u64, group: String },
+#[derive(Debug, Clone)]
+pub struct Hold {
+    pub ask: Rc<Ask>,
+    pub kind: HoldKind,
+    pub since: Moment,
 }
 
-impl Hold {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HoldKind {
+    /// `index` is the leader key's; `queued` tells that the ask had waited for it.
+    Exclusive { index: u64, queued: bool },
+    /// `index` is the reader key's; `group` is the session that has the leader key locked.
+    Shared { index: u64, group: String },
+}
+
+impl HoldKind {
     pub fn token(&self) -> u64 {
         match self {
-            Hold::Sole { index, .. } | Hold::Reader { index, .. } => *index,
+            Self::Exclusive { index, .. } | Self::Shared { index, .. } => *index,
+        }
+    }
+
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Exclusive { .. } => None,
+            Self::Shared { group, .. } => Some(group),
         }
     }
 }
@@ -34,9 +49,7 @@ pub struct Trace {
     writing: Arc<Mutex<()>>,
     /// A request that writes got no answer, and may still take effect.
     doubtful: Cell<bool>,
-    pub hold: RefCell<Option<Hold>>,
-    /// The lock's name, and when it was granted.
-    pub since: RefCell<Option<(Arc<str>, Moment)>>,
+    hold: RefCell<Option<Hold>>,
     /// Its release is under way, and how that goes says what became of the hold.
     pub leaving: Cell<bool>,
     /// A session that was made to lock a leader key for readers, while it is not known whether it does.
@@ -44,6 +57,23 @@ pub struct Trace {
 }
 
 impl Trace {
+    pub fn hold(&self) -> Option<Hold> {
+        self.hold.borrow().clone()
+    }
+
+    pub fn kind(&self) -> Option<HoldKind> {
+        self.hold.borrow().as_ref().map(|hold| hold.kind.clone())
+    }
+
+    pub fn note(&self, hold: Hold) {
+        *self.hold.borrow_mut() = Some(hold);
+    }
+
+    /// The hold is over. Returns whether it was not before.
+    pub fn end_hold(&self) -> bool {
+        self.hold.borrow_mut().take().is_some()
+    }
+
     /// Sends a transaction that runs to its end even if the future is dropped, and so does `afterwards`, unless it is refused.
     pub async fn write(
         self: &Rc<Self>,
@@ -53,7 +83,7 @@ impl Trace {
     ) -> Result<Outcome, Fault> {
         let (trace, sender) = (self.clone(), link.clone());
         self.finish(link, async move {
-            let answer = sender.txn(Lane::Foreground, &ops).await;
+            let answer = sender.txn(Lane::Call, &ops).await;
             if matches!(&answer, Err(fault) if fault.unanswered) {
                 trace.doubtful.set(true);
             }
@@ -66,10 +96,10 @@ impl Trace {
     }
 
     /// Makes a session for readers and notes it here, even if the future is dropped.
-    pub async fn create_group(self: &Rc<Self>, link: &Rc<Link>, charter: &Charter) -> Result<String, Fault> {
-        let (trace, sender, charter) = (self.clone(), link.clone(), charter.clone());
+    pub async fn create_group(self: &Rc<Self>, link: &Rc<Link>, terms: &Terms) -> Result<String, Fault> {
+        let (trace, sender, terms) = (self.clone(), link.clone(), terms.clone());
         self.finish(link, async move {
-            let group = charter.create(&sender, Behavior::Release).await?;
+            let group = terms.create(&sender, Behavior::Release).await?;
             *trace.group.borrow_mut() = Some(group.clone());
             Ok(group)
         })
@@ -88,9 +118,10 @@ impl Trace {
             exchange.await
         });
         task.await.unwrap_or_else(|error| {
-            let message = format!("a request to Consul at {} was given up", link.peer());
+            let message = format!("a request to Consul at {} was given up", link.peer.name);
+            let fault = link.peer.away(message);
             Err(Fault {
-                error: Error::new(Kind::Connect, message).because(error),
+                error: fault.error.because(error),
                 unanswered: true,
             })
         })
