@@ -55,10 +55,12 @@ test("nobody believes in a hold that a leader of yesterday has renewed, once ano
 
 test("renewals that are answered while the leader changes do not count, exclusive or shared, and the next one counts", async (t) => {
     const server = await consul(t, { params: { ttl: TTL, connect_timeout: 30 } })
-    let lies = 0
+    let [ lies, told ] = [ 0, 0 ]
     const port = await startFront(t, server, ({ url }, reply) => {
-        if (url === "/v1/status/leader" && lies > 0)
-            reply.body = JSON.stringify(`127.0.0.1:${lies--}`)
+        if (url === "/v1/status/leader" && lies > 0) {
+            lies--
+            reply.body = JSON.stringify(`127.0.0.1:${++told}`)
+        }
     })
     for (const shared of [ false, true ]) {
         const mutex = await opened(t, server.url(`foo-${shared}`, { connect_timeout: shared ? 31 : 30 }, port))

@@ -22,16 +22,15 @@ use tokio::sync::Semaphore;
 /// How many requests that a call waits for are under way at a time. Consul allows 200 connections per client address by default
 /// (`limits.http_max_conns_per_client`), for all processes of a machine.
 const CALLS: usize = 8;
-/// All connections but the reserved one are closed when they were not used for this long.
-const IDLE: Duration = Duration::from_secs(30);
+/// All connections but one are closed when they were not used for this long.
+const IDLE: Duration = Duration::from_secs(5);
 
-/// Which connection a request goes over.
+/// Who waits for the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// What a call waits for, a few at a time.
+    /// A call. There are a few at a time.
     Call,
-    /// Renewals and their proof, which nothing may hold up: over a connection that is open all the time. Each lane uses the other's
-    /// connections if it can have none of its own.
+    /// A hold, whose renewal nothing may hold up.
     Renewal,
 }
 
@@ -45,11 +44,13 @@ pub struct Reply {
 
 /// The connections of one process to one server.
 pub struct Link {
-    calls: Client,
-    reserved: Client,
+    /// One connection that is open from the first exchange on, also when the server has none left to give.
+    lasting: Client,
+    lasting_turn: Semaphore,
+    /// Those beside it while that one is busy.
+    brief: Client,
     blocking: Client,
     turn: Semaphore,
-    reserved_turn: Semaphore,
     base: String,
     pub peer: Peer,
     /// How long to wait for anything that should be answered at once.
@@ -88,11 +89,11 @@ impl Link {
         let addresses = Arc::new(Addresses::default());
         let client = |keep, idle, limit| client(server, token.as_ref(), &addresses, keep, idle, limit);
         Ok(Self {
-            calls: client(CALLS, Some(IDLE), patience)?,
-            reserved: client(1, None, renewal_patience)?,
+            lasting: client(1, None, patience)?,
+            lasting_turn: Semaphore::new(1),
+            brief: client(CALLS, Some(IDLE), patience)?,
             blocking: client(CALLS, Some(IDLE), patience)?,
             turn: Semaphore::new(CALLS),
-            reserved_turn: Semaphore::new(1),
             base: format!("{scheme}://{name}"),
             peer: Peer {
                 name,
@@ -118,21 +119,18 @@ impl Link {
             Lane::Call => (self.turn.acquire().await.ok(), self.patience),
             Lane::Renewal => (None, self.renewal_patience),
         };
-        let reserved = match lane {
-            Lane::Call => None,
-            Lane::Renewal => self.reserved_turn.try_acquire().ok(),
-        };
-        let (first, second) = match reserved {
-            Some(_) => (&self.reserved, &self.calls),
-            None => (&self.calls, &self.reserved),
+        let lasting = self.lasting_turn.try_acquire().ok();
+        let (first, second) = match lasting {
+            Some(_) => (&self.lasting, &self.brief),
+            None => (&self.brief, &self.lasting),
         };
         let answer = self.exchange(first, method.clone(), path, body.clone(), limit).await;
         match answer {
             // It never left, for want of a connection: another one may be open.
             Err(fault) if fault.error.kind == Kind::Connect && !fault.unanswered => {
-                let _reserved = match reserved {
+                let _lasting = match lasting {
                     Some(turn) => Some(turn),
-                    None => self.reserved_turn.acquire().await.ok(),
+                    None => self.lasting_turn.acquire().await.ok(),
                 };
                 self.exchange(second, method, path, body, limit).await
             }

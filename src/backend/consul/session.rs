@@ -79,7 +79,7 @@ impl Terms {
         Ok(created.id)
     }
 
-    /// Makes both sessions and the process's key, the latter over the connection that is reserved for renewals.
+    /// Makes both sessions and the process's key.
     pub async fn establish(&self, link: &Link, identity: &Identity) -> Result<Sessions> {
         let leader = link.leader(Lane::Call).await?;
         let sent = clock::now();
@@ -95,7 +95,7 @@ impl Terms {
             leader: RefCell::new(leader),
             ended: Cell::new(false),
         };
-        sessions.write_fence(link, Lane::Renewal, identity).await?;
+        sessions.write_fence(link, identity).await?;
         Ok(sessions)
     }
 }
@@ -113,7 +113,7 @@ impl Sessions {
     }
 
     /// Makes every request that is still on its way ineffective.
-    pub async fn write_fence(&self, link: &Link, lane: Lane, identity: &Identity) -> Result<()> {
+    pub async fn write_fence(&self, link: &Link, identity: &Identity) -> Result<()> {
         let value = json!({
             "host": identity.host,
             "pid": identity.pid,
@@ -123,7 +123,7 @@ impl Sessions {
         });
         let value = value.to_string();
         let op = Op::Lock(self.key.clone(), self.own.clone(), value.into_bytes());
-        match link.txn(lane, &[op]).await? {
+        match link.txn(Lane::Call, &[op]).await? {
             Outcome::Done(pairs) => {
                 self.fence.set(self.fence.get().max(txn::written_at(&pairs)));
                 Ok(())

@@ -189,9 +189,7 @@ impl Consul {
     /// Waits for requests of this ask that are under way, and makes sure that none takes effect later.
     pub async fn settle(&self, trace: &Trace, sessions: &Sessions) -> Result<()> {
         if !trace.settled().await {
-            sessions
-                .write_fence(&self.link, Lane::Call, &self.context.identity)
-                .await?;
+            sessions.write_fence(&self.link, &self.context.identity).await?;
             trace.certain();
         }
         Ok(())
