@@ -10,7 +10,7 @@ use super::record::{self, Record};
 use super::session::Sessions;
 use super::store::Consul;
 use super::txn::{self, Op, Outcome, Pair};
-use super::view::{Leader, Role, Step, Suspect, View};
+use super::view::{Leader, Role, Step, View};
 use crate::backend::{Ask, Attempt, Refusal, Taken};
 use crate::clock;
 use crate::core::mode::Mode;
@@ -120,28 +120,22 @@ impl Consul {
                     known = self.enqueue(ask, &trace, &sessions).await?;
                     continue;
                 }
-                Step::AwaitKey(key) => {
-                    lookout.turn_to(self, self.others(&view, place, &sessions), place.unwrap_or(0));
-                    let look = self.look_out(&sessions, &key, false, index, &mut lookout, looks);
+                Step::Await { key, below } => {
+                    let place = place.unwrap_or(0);
+                    lookout.turn_to(self, view.suspects(place, &sessions.key), place);
+                    let look = self.look_out(&sessions, &key, below, index, &mut lookout, looks);
                     let seen = look.await?;
                     looks += 1;
-                    if let Some(seen) = seen {
-                        // A leader key that names us says all there is to know.
-                        let seen = View::new(&ask.id, &seen);
-                        if key == keys::leader(&ask.id) && seen.leader == Leader::Absent && !sessions.ended.get() {
-                            tokio::time::sleep(VANISHED).await;
-                        }
-                        if matches!(seen.role(&ask.owner, &sessions.leads), Role::Sole { .. }) {
-                            known = Some((seen, index));
-                        }
+                    let Some(seen) = seen.filter(|_| !below).map(|seen| View::new(&ask.id, &seen)) else {
+                        continue;
+                    };
+                    if key == keys::leader(&ask.id) && seen.leader == Leader::Absent && !sessions.ended.get() {
+                        tokio::time::sleep(VANISHED).await;
                     }
-                    continue;
-                }
-                Step::AwaitBelow(prefix) => {
-                    lookout.turn_to(self, self.others(&view, place, &sessions), place.unwrap_or(0));
-                    self.look_out(&sessions, &prefix, true, index, &mut lookout, looks)
-                        .await?;
-                    looks += 1;
+                    // A leader key that names us says all there is to know.
+                    if matches!(seen.role(&ask.owner, &sessions.leads), Role::Sole { .. }) {
+                        known = Some((seen, index));
+                    }
                     continue;
                 }
             };
@@ -328,12 +322,6 @@ impl Consul {
             () = lookout.death() => Ok(None),
             change = self.watches.change(key, below, index, looks) => Ok(change.map_err(Error::from)?),
         }
-    }
-
-    fn others(&self, view: &View, place: Option<usize>, sessions: &Sessions) -> Vec<Suspect> {
-        let mut suspects = place.map(|place| view.suspects(place)).unwrap_or_default();
-        suspects.retain(|suspect| suspect.process != sessions.key);
-        suspects
     }
 
     /// A value for the leader key under readers that it never had before.

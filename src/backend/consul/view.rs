@@ -83,10 +83,11 @@ pub enum Step {
     Take,
     /// Go in beside the readers that are in.
     Join,
-    /// Wait until this key changes.
-    AwaitKey(String),
-    /// Wait until a key below this prefix changes.
-    AwaitBelow(String),
+    /// Wait until this key or, with `below`, one that begins with it changes.
+    Await {
+        key: String,
+        below: bool,
+    },
 }
 
 impl View {
@@ -157,7 +158,7 @@ impl View {
     pub fn step(&self, ask: &Ask, place: Option<usize>) -> Step {
         match place {
             None if !self.queue.is_empty() => return Step::Enqueue,
-            Some(place) if place > 0 => return Step::AwaitKey(self.queue[place - 1].key.clone()),
+            Some(place) if place > 0 => return await_key(self.queue[place - 1].key.clone()),
             _ => {}
         }
         let step = match &self.leader {
@@ -168,18 +169,22 @@ impl View {
             } => match ask.mode {
                 Mode::Shared => Step::Join,
                 Mode::Exclusive if self.readers.is_empty() => Step::Take,
-                Mode::Exclusive => Step::AwaitBelow(keys::readers(&ask.id)),
+                Mode::Exclusive => Step::Await {
+                    key: keys::readers(&ask.id),
+                    below: true,
+                },
             },
-            Leader::Locked { .. } => Step::AwaitKey(keys::leader(&ask.id)),
+            Leader::Locked { .. } => await_key(keys::leader(&ask.id)),
         };
         match (place, &step) {
-            (None, Step::AwaitKey(_) | Step::AwaitBelow(_)) => Step::Enqueue,
+            (None, Step::Await { .. }) => Step::Enqueue,
             _ => step,
         }
     }
 
-    /// The processes that the ask at `place` waits for: the one before it, and the holders if nobody else who waits may see to them.
-    pub fn suspects(&self, place: usize) -> Vec<Suspect> {
+    /// The processes that the ask at `place` waits for: the one before it and, as one of the first two, the holders. Without the
+    /// process of this key, which asks.
+    pub fn suspects(&self, place: usize, asking: &str) -> Vec<Suspect> {
         let before = place.checked_sub(1).and_then(|before| self.queue.get(before));
         let mut records: Vec<&Record> = before.iter().map(|ticket| &ticket.record).collect();
         if place < 2
@@ -193,7 +198,8 @@ impl View {
         }
         let mut suspects: Vec<Suspect> = Vec::new();
         for record in records {
-            if suspects.iter().all(|known| known.process != record.process) {
+            let is_known = suspects.iter().any(|known| known.process == record.process);
+            if !is_known && record.process != asking {
                 suspects.push(Suspect {
                     process: record.process.clone(),
                     leads: record.leads.clone(),
@@ -229,6 +235,10 @@ impl View {
             pending: self.queue.iter().map(|ticket| ticket.record.info(None)).collect(),
         }
     }
+}
+
+fn await_key(key: String) -> Step {
+    Step::Await { key, below: false }
 }
 
 fn entries(latest: &BTreeMap<&str, &Pair>, prefix: &str) -> Vec<Entry> {
@@ -325,8 +335,8 @@ mod tests {
         );
         let (a, b) = (ask("a", Mode::Exclusive), ask("b", Mode::Shared));
         assert_eq!(view.role(&a.owner, "leads"), Role::Waiter { place: 1 });
-        assert_eq!(view.step(&a, Some(1)), Step::AwaitKey(keys::ticket("x", &b.owner)));
-        assert_eq!(view.step(&b, Some(0)), Step::AwaitKey(keys::leader("x")));
+        assert_eq!(view.step(&a, Some(1)), await_key(keys::ticket("x", &b.owner)));
+        assert_eq!(view.step(&b, Some(0)), await_key(keys::leader("x")));
         assert_eq!(view.snapshot().held[0].pid, None);
     }
 
@@ -346,7 +356,11 @@ mod tests {
         let group = leader(&crate::backend::consul::record::readers("e", None), Some("group"));
         let reader = pair(keys::reader("x", "r"), &value("r", Mode::Shared), Some("own"), 6);
         let waiting = View::new("x", &[group.clone(), reader, ticket("me", Mode::Exclusive, 7)]);
-        assert_eq!(waiting.step(&me, Some(0)), Step::AwaitBelow(keys::readers("x")));
+        let readers = Step::Await {
+            key: keys::readers("x"),
+            below: true,
+        };
+        assert_eq!(waiting.step(&me, Some(0)), readers);
         assert_eq!(waiting.step(&ask("s", Mode::Shared), Some(0)), Step::Join);
         assert_eq!(waiting.step(&ask("s", Mode::Shared), None), Step::Enqueue);
         let left = View::new("x", &[group, ticket("me", Mode::Exclusive, 7)]);
