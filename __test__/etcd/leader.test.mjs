@@ -28,7 +28,7 @@ test("nobody believes in a hold that a leader of yesterday has renewed, once ano
         // Whoever names another connect_timeout has another session.
         const far = await opened(t, server.url(`foo${at}`, { connect_timeout: 30 + at }, old.port))
         const near = await opened(t, server.url(`foo${at}`, {}, { port: others }))
-        const lock = await far.lock()
+        const lock = await far.lock({ shared: at % 2 === 1 })
         const waiting = near.lock()
         await pending(near, 1)
         return { far, near, lock, waiting: waiting.then((next) => ({ next, believed: !lock.signal.aborted })) }
