@@ -5,7 +5,8 @@ mod stall;
 mod support;
 
 use ipc_mutex::backend::redis::connect;
-use ipc_mutex::backend::{Event, Refusal, Released};
+use ipc_mutex::backend::{Attempt, Event, Refusal, Released};
+use ipc_mutex::clock;
 use ipc_mutex::core::mode::Mode;
 use ipc_mutex::error::{Error, Kind};
 use ipc_mutex::options::{Credentials, RemoteOptions, Tls};
@@ -516,5 +517,233 @@ fn old_processes_get_their_turn_though_new_ones_always_wait() {
             task.await.unwrap();
         }
         assert_clean(&server).await;
+    });
+}
+
+/// What the server has noted of a waiter: `<mode> <fenced> <ttl> <channel> <asked> <info>`.
+async fn place(plain: &mut redis::aio::MultiplexedConnection, owner: &str) -> Vec<String> {
+    let mut command = redis::cmd("HGET");
+    command.arg(format!("{{{MAIN}}}:info")).arg(owner);
+    let entry: String = command.query_async(plain).await.unwrap();
+    entry.splitn(6, ' ').map(str::to_owned).collect()
+}
+
+/// Resolves when what the server has noted of the waiter is not `before` any more.
+async fn asks_again(plain: &mut redis::aio::MultiplexedConnection, owner: &str, before: &[String]) -> Vec<String> {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let now = place(plain, owner).await;
+        if now != before {
+            return now;
+        }
+        assert!(Instant::now() < until, "{owner} does not ask again");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn replicate(plain: &mut redis::aio::MultiplexedConnection, host: &str, port: &str) {
+    let () = redis::cmd("REPLICAOF")
+        .arg(host)
+        .arg(port)
+        .query_async(plain)
+        .await
+        .unwrap();
+}
+
+#[test]
+fn a_waited_grant_is_dated_by_the_last_moment_at_which_it_had_not_come() {
+    run(async {
+        let server = Private::start(&[]);
+        let (a, b) = (
+            process(&server.server(TTL), "a").await,
+            process(&server.server(TTL), "b").await,
+        );
+        let held = exclusive("a1");
+        take(&a, &held).await;
+        let asked = clock::now();
+        let waits = exclusive("b1");
+        let waiter = begin(&b, &waits);
+        pending(&a, 1).await;
+        free(&a, &held).await;
+        let freed = clock::now();
+        let taken = granted(waiter).await;
+        assert!(asked <= taken.leased_at && taken.leased_at <= freed);
+        free(&b, &waits).await;
+
+        // A renewal that finds the waiter waiting is later than its question.
+        take(&a, &held).await;
+        let waits = exclusive("b2");
+        let waiter = begin(&b, &waits);
+        pending(&a, 1).await;
+        tokio::task::yield_now().await;
+        let renewed = clock::now();
+        assert_eq!(b.backend.renew(vec![waits.clone()]).await.unwrap(), []);
+        free(&a, &held).await;
+        let freed = clock::now();
+        let taken = granted(waiter).await;
+        assert!(renewed <= taken.leased_at && taken.leased_at <= freed);
+        free(&b, &waits).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn a_grant_that_answers_another_question_is_asked_about_and_not_believed() {
+    run(async {
+        let server = Private::start(&[]);
+        let (a, b) = (
+            process(&server.server(TTL), "a").await,
+            process(&server.server(TTL), "b").await,
+        );
+        let held = exclusive("a1");
+        take(&a, &held).await;
+        let waits = exclusive("b1");
+        let waiter = begin(&b, &waits);
+        pending(&a, 1).await;
+        let mut plain = server.plain().await;
+        let before = place(&mut plain, "b1").await;
+        for stale in ["1", "99999999999999999"] {
+            let before = place(&mut plain, "b1").await;
+            let () = redis::cmd("PUBLISH")
+                .arg(&before[3])
+                .arg(format!("b1 7 {stale}"))
+                .query_async(&mut plain)
+                .await
+                .unwrap();
+            asks_again(&mut plain, "b1", &before).await;
+            assert!(!waiter.is_finished());
+        }
+        assert_eq!(place(&mut plain, "b1").await[3], before[3]);
+        free(&a, &held).await;
+        granted(waiter).await;
+        free(&b, &waits).await;
+    });
+}
+
+#[test]
+fn a_waiter_that_becomes_the_first_is_told_so() {
+    run(async {
+        let server = Private::start(&[]);
+        let mut plain = server.plain().await;
+        let (b, c) = (
+            process(&server.server(TTL), "b").await,
+            process(&server.server(TTL), "c").await,
+        );
+        // Nobody renews in this test: without a word the second would never poll, nor come when the key runs out.
+        for px in [OLD_TTL_MS, 700] {
+            let () = set(px).query_async(&mut plain).await.unwrap();
+            let (first, second) = (exclusive("b1"), exclusive("c1"));
+            let gives_up = begin(&b, &first);
+            pending(&c, 1).await;
+            let waiter = begin(&c, &second);
+            pending(&b, 2).await;
+            gives_up.abort();
+            let _ = gives_up.await;
+            free(&b, &first).await;
+            if px == OLD_TTL_MS {
+                del(&mut plain).await;
+            }
+            granted(waiter).await;
+            free(&c, &second).await;
+        }
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn each_connection_has_a_channel_of_its_own() {
+    run(async {
+        let server = Private::start(&[]);
+        let (a, b) = (
+            process(&server.server(TTL), "a").await,
+            process(&server.server(TTL), "b").await,
+        );
+        let held = exclusive("a1");
+        take(&a, &held).await;
+        let waits = exclusive("b1");
+        let waiter = begin(&b, &waits);
+        pending(&a, 1).await;
+        let mut plain = server.plain().await;
+        let before = place(&mut plain, "b1").await;
+        let () = redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("pubsub")
+            .query_async(&mut plain)
+            .await
+            .unwrap();
+        let after = asks_again(&mut plain, "b1", &before).await;
+        assert_ne!(after[3], before[3]);
+        free(&a, &held).await;
+        granted(waiter).await;
+        free(&b, &waits).await;
+    });
+}
+
+#[test]
+fn a_primary_that_has_become_a_replica_is_waited_for_and_the_connection_replaced() {
+    run(async {
+        let server = Private::start(&[]);
+        let a = process(&server.server(TTL), "a").await;
+        let mut plain = server.plain().await;
+        let held = exclusive("a1");
+        take(&a, &held).await;
+        replicate(&mut plain, "127.0.0.1", "1").await;
+        let other = support::ask_for("other", "a2", Mode::Exclusive, Attempt::Wait, true);
+        for _ in 0..2 {
+            let Err(Refusal::Away(error)) = a.backend.acquire(other.clone()).await else {
+                panic!("final, or granted")
+            };
+            assert_eq!(error.kind, Kind::Server);
+        }
+        assert!(a.backend.release(held.clone()).await.is_err());
+        assert!(a.backend.renew(vec![held.clone()]).await.is_err());
+        replicate(&mut plain, "NO", "ONE").await;
+        take(&a, &other).await;
+        assert_eq!(free(&a, &held).await, Released::Freed);
+        free(&a, &other).await;
+        assert_clean(&server).await;
+    });
+}
+
+#[test]
+fn a_server_without_another_connection_renews_on_the_one_that_is_open() {
+    run(async {
+        let server = Private::start(&[]);
+        let a = process(&server.server(TTL), "a").await;
+        let mut plain = server.plain().await;
+        let () = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxclients")
+            .arg("1")
+            .query_async(&mut plain)
+            .await
+            .unwrap();
+        let held = exclusive("a1");
+        let taken = take(&a, &held).await;
+        assert_eq!(a.backend.renew(vec![held.clone()]).await.unwrap(), []);
+        assert!(held.lease.proven_at().unwrap() > taken.leased_at);
+        free(&a, &held).await;
+    });
+}
+
+#[test]
+fn the_connection_for_renewals_is_there_before_the_first_renewal() {
+    run(async {
+        let server = Private::start(&[]);
+        let a = process(&server.server(TTL), "a").await;
+        let held = exclusive("a1");
+        take(&a, &held).await;
+        let mut plain = server.plain().await;
+        let until = Instant::now() + LIMIT;
+        loop {
+            let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut plain).await.unwrap();
+            if list.matches(" name=ipc-mutex:a ").count() == 2 {
+                break;
+            }
+            assert!(Instant::now() < until, "{list}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        free(&a, &held).await;
     });
 }
