@@ -3,6 +3,7 @@
 use super::Redis;
 use super::answer::{self, Micros, Place, Standing};
 use super::fault::Fault;
+use super::legacy;
 use super::link::Live;
 use super::waiting::{Bell, Wake};
 use crate::backend::{Ask, Attempt, Refusal, Taken};
@@ -10,9 +11,6 @@ use crate::clock;
 use crate::core::time::Moment;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// How often a lock is tried that a 1.1.2 process holds: as often as that would try itself.
-const POLL: Duration = Duration::from_millis(50);
 
 /// The answer to one question.
 struct Answer {
@@ -113,23 +111,19 @@ impl Redis {
         }
     }
 
-    /// Only the first waiter asks by itself: soon if nobody will tell it, else when the holder must have died. The others learn
-    /// from renewals that they have become the first.
+    /// Only the first waiter asks by itself: soon if nobody will tell it, else when the holder must have died. The others are told when they
+    /// have become the first.
     fn until_next_question(&self, place: Place) -> Option<Duration> {
         if !place.first {
             return None;
         }
         let end = place.left.unwrap_or(self.terms.ttl) + jitter(Duration::from_millis(8));
-        if place.foreign {
-            Some(end.min(POLL * 4 / 5 + jitter(POLL * 2 / 5)))
-        } else {
-            Some(end)
-        }
+        Some(if place.foreign { legacy::next_try(end) } else { end })
     }
 }
 
 /// Anything from 1 ms to `span`, so that many who wait for the same moment do not all ask at once.
-fn jitter(span: Duration) -> Duration {
+pub(super) fn jitter(span: Duration) -> Duration {
     // Without randomness everybody asks at once, which is only slower.
     let random = getrandom::u32().unwrap_or(u32::MAX);
     Duration::from_millis(1).max(span.mul_f64(f64::from(random) / f64::from(u32::MAX)))

@@ -1,6 +1,7 @@
 //! What the server keeps about a holder or waiter for [`query`](crate::backend::Backend::query), and how it is read back.
 
 use super::answer::{array, text, token};
+use super::legacy;
 use crate::backend::{Ask, Identity, Info, Snapshot};
 use crate::core::mode::Mode;
 use redis::Value;
@@ -62,8 +63,7 @@ fn entry(value: &Value) -> Option<Info> {
     Some(info(mode, token(minted).flatten(), about))
 }
 
-/// Who holds the lock according to the main key: one of ours, nobody or the readers (none), or a 1.1.2 process, whose value is the
-/// time at which it took the lock and tells nothing else.
+/// Who holds the lock according to the main key: one of ours, nobody or the readers (none), or a 1.1.2 process.
 fn exclusive(main: &str) -> Option<Info> {
     let mut words = main.splitn(4, ' ');
     match words.next() {
@@ -73,15 +73,7 @@ fn exclusive(main: &str) -> Option<Info> {
             let minted = token(words.next()?).flatten();
             Some(info(Mode::Exclusive, minted, words.next()?))
         }
-        Some(stamp) => Some(Info {
-            mode: Mode::Exclusive,
-            token: None,
-            host: None,
-            pid: None,
-            thread: None,
-            label: None,
-            since: stamp.parse().ok(),
-        }),
+        Some(stamp) => Some(legacy::holder(stamp)),
     }
 }
 

@@ -77,8 +77,8 @@ pub(super) struct Link {
     /// The connection before the present one, by the server's number: it is closed at the server before anything is sent on a
     /// new one, so that a command still on its way on the old one cannot overtake.
     previous: Cell<Option<i64>>,
-    /// Where the server was reached last.
-    address: Cell<Option<SocketAddr>>,
+    /// Where the server was reached last, by any link to it: where there is a choice, they all choose that.
+    reached: Rc<Cell<Option<SocketAddr>>>,
     was_open: Cell<bool>,
     /// When the last connection was opened.
     opened: Cell<Option<Moment>>,
@@ -91,6 +91,7 @@ impl Link {
         server: Rc<Server>,
         peer: Peer,
         instance: String,
+        reached: Rc<Cell<Option<SocketAddr>>>,
         pushes: Option<mpsc::UnboundedSender<PushInfo>>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -101,7 +102,7 @@ impl Link {
             pushes,
             state: RefCell::new(State::Down),
             previous: Cell::new(None),
-            address: Cell::new(None),
+            reached,
             was_open: Cell::new(false),
             opened: Cell::new(None),
             watch: RefCell::new(None),
@@ -157,7 +158,7 @@ impl Link {
                 &format!("ipc-mutex:{}", link.instance),
                 link.pushes.clone(),
                 link.previous.get(),
-                link.address.get(),
+                link.reached.get(),
             )
             .await;
             let outcome = outcome.map(|opened| link.install(opened));
@@ -177,7 +178,7 @@ impl Link {
 
     fn install(self: &Rc<Self>, opened: Opened) -> Rc<Live> {
         self.previous.set(opened.client_id);
-        self.address.set(Some(opened.address));
+        self.reached.set(Some(opened.address));
         self.count.set(self.count.get() + 1);
         self.opened.set(Some(clock::now()));
         let live = Rc::new(Live {
@@ -201,7 +202,7 @@ impl Link {
     }
 
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address.get()
+        self.reached.get()
     }
 
     fn watcher(&self) -> Option<Rc<dyn Watch>> {

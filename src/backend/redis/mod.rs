@@ -1,13 +1,26 @@
 //! Redis 6.2 and newer, and Valkey: a key per lock, as in 1.1.2, with a queue beside it.
 //!
-//! The main key `<id>/lock.IPC-Mutex-rpm` exists exactly while somebody holds the lock, so a 1.1.2 process, which takes the
-//! lock by `SET NX`, and this backend keep each other out. Everything that decides happens in scripts on the server
-//! (`lua/`, the keys are explained in `words.lua`): taking, queueing, handing on, renewing, withdrawing. A releaser's script picks
-//! the next waiter itself, writes it into the main key and publishes the grant on the channel of the waiter's process: one
-//! command and one message per hand-over, however many wait.
+//! **The invariant.** The main key `<id>/lock.IPC-Mutex-rpm` exists exactly while somebody holds the lock, and names its holder, or says that the
+//! entries of `readers` hold it. Whoever believes in a hold was named there at a moment not earlier than its lease's, by the server's own
+//! answer, with an expiry of a whole ttl from then. What follows from that, and who keeps it:
 //!
-//! Two connections per process and server: one for everything in the foreground and for the grants, one for renewals, so that
-//! they do not wait behind anything. The express lane's connections are JavaScript's own ([`express`]). A waiter polls only while a 1.1.2 process holds the lock and no other waiter is before it.
+//! - *One or many, never both; first come, first served.* Everything that decides is a script and atomic: `lua/state.lua` reads and changes the state,
+//!   `lua/queue.lua` picks who is next. `lua/words.lua` has the keys. The `_plain` and `express_` scripts do the common cases with fewer commands.
+//! - *A hold is dated by what was proven.* A grant that answers a question, and a renewal, count from when they were sent. One that was waited for
+//!   counts from the last question whose answer was that it had not come (`acquire.rs`); it names the question that it answers, and one that
+//!   answers another is asked about. No clock but our own has a part in that.
+//! - *A waiter is woken by what reaches its own connection.* Each connection has a channel of its own (`link.rs`), and a waiter's entry names that of
+//!   the connection by which it asked last. A script passes over whoever is not there to hear.
+//! - *Somebody looks after the lock.* The first waiter that listens asks when the key runs out, and polls behind a 1.1.2 process; it always knows that it
+//!   is the first: `tell_first` in `lua/queue.lua` is the end of every script that may have changed that.
+//! - *What was given up does nothing any more.* A connection is ended at the server before its successor is used (`connect.rs`), and one of the express
+//!   lane before a lock that was asked for on it is given back ([`Redis::cut`](Backend::cut)).
+//! - *Renewals do not queue behind work.* They have a connection of their own, opened with the first hold; until it is there they go by the one that is open
+//!   (`renew.rs`).
+//! - *A failure says what may end it* (`fault.rs`): nothing, time, or another connection. The last makes `link.rs` give the connection up.
+//!
+//! What only 1.1.2 needs is in `legacy.rs` and `lua/legacy.lua`. The express lane's connections are JavaScript's own ([`mod@express`]); the same scripts and
+//! calls (`calls.rs`, `script.rs`) serve both ways.
 
 mod acquire;
 mod answer;
@@ -17,6 +30,7 @@ mod express;
 mod fault;
 mod frame;
 mod info;
+mod legacy;
 mod link;
 mod renew;
 mod script;
@@ -73,9 +87,10 @@ pub async fn connect(server: &Server, context: Context) -> Result<Rc<dyn Backend
     let shared = Rc::new(server.clone());
     let peer = Peer::new(server);
     let instance = || context.identity.instance.clone();
+    let reached = Rc::<Cell<_>>::default();
     let (sender, pushes) = mpsc::unbounded_channel();
-    let foreground = Link::new(shared.clone(), peer.clone(), instance(), Some(sender));
-    let renewal = Link::new(shared, peer.clone(), instance(), None);
+    let foreground = Link::new(shared.clone(), peer.clone(), instance(), reached.clone(), Some(sender));
+    let renewal = Link::new(shared, peer.clone(), instance(), reached, None);
     let redis = Rc::new_cyclic(|this| Redis {
         this: this.clone(),
         peer,
