@@ -7,7 +7,7 @@ import { AsyncLocalStorage } from "node:async_hooks"
 import { expire, running } from "./manual-timers.mjs"
 import { Reference, randomness } from "./reference.mjs"
 
-const LOCKS = 2, OBJECTS = 3, CROWD = 8, SIGNALS = 3
+const LOCKS = 2, OBJECTS = 3, CROWD = 8, SIGNALS = 2
 /** How deep deeds may do deeds. */
 const DEPTH = 3
 const PARTS = [ "acquire:start", "acquire:end", "acquire:asyncStart", "acquire:asyncEnd", "acquire:error", "hold:start", "hold:end", "hold:asyncStart",
@@ -106,15 +106,15 @@ export class Calls {
             this.#ask()
         else if (dice < 65)
             this.#release()
-        else if (dice < 72)
+        else if (dice < 68)
             this.#abort()
-        else if (dice < 79)
+        else if (dice < 72)
             this.#expire()
-        else if (dice < 83)
+        else if (dice < 75)
             this.#close(this.#pick(this.#objects()))
-        else if (dice < 88)
+        else if (dice < 79)
             this.#listen(this.#pick(this.#objects()))
-        else if (dice < 91)
+        else if (dice < 82)
             this.#subscribe()
     }
 
@@ -173,7 +173,7 @@ export class Calls {
     }
 
     #options (call, isTry) {
-        if (this.#random(3) === 0)
+        if (this.#random(4) === 0)
             return undefined
         const options = {}
         call.shared = this.#random(2) === 0
@@ -181,7 +181,7 @@ export class Calls {
             this.#callBack("getter")
             return call.shared
         } })
-        if (!isTry && this.#random(2) === 0) {
+        if (!isTry && this.#random(4) > 0) {
             call.signal = this.#pick(this.#signals)
             options.signal = call.signal.controller.signal
         }
