@@ -9,7 +9,7 @@ const { microtask, nextTick } = require("./timing.js")
  */
 
 /** What is to be told: whose asynchronous context it is told in, a function, and its two arguments. */
-const told = []
+let told = []
 /** Signals to abort, and with which reason. They are not made to wait for what is told before them. */
 const aborts = []
 let scheduled = false
@@ -55,22 +55,28 @@ function flush () {
 }
 
 function drain () {
-    for (;;) {
+    while (told.length + aborts.length > 0) {
+        const batch = told
+        told = []
         flush()
-        if (told.length === 0)
-            break
-        const [ of, call, first, second ] = told.splice(0, 4)
-        try {
-            if (of?.context === undefined)
-                call(first, second)
-            else
-                of.context.runInAsyncScope(call, undefined, first, second)
-        }
-        catch (error) {
-            uncaught(error)
+        for (let at = 0; at < batch.length; at += 4) {
+            tell(batch[at], batch[at + 1], batch[at + 2], batch[at + 3])
+            flush()
         }
     }
     scheduled = false
+}
+
+function tell (of, call, first, second) {
+    try {
+        if (of?.context === undefined)
+            call(first, second)
+        else
+            of.context.runInAsyncScope(call, undefined, first, second)
+    }
+    catch (error) {
+        uncaught(error)
+    }
 }
 
 module.exports = { abort, flush, later }
