@@ -12,6 +12,7 @@ watchLeaks()
 
 /** How each server knows who may: the options it is started with, and what a connection then says. */
 const KINDS = {
+    consul: [ { password: true }, ({ password }) => ({ password }) ],
     etcd: [ { password: true }, (server) => ({ user: server.user, password: server.password }) ]
 }
 

@@ -4,7 +4,7 @@ use crate::backend::tls;
 use crate::error::{Error, Kind};
 use crate::secret::Secret;
 use reqwest::StatusCode;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -21,11 +21,22 @@ impl From<Fault> for Error {
     }
 }
 
+impl Fault {
+    /// The server has certainly not carried it out.
+    pub fn without_effect(error: Error) -> Self {
+        Self {
+            error,
+            unanswered: false,
+        }
+    }
+}
+
 /// Whom we talk to, and with which token.
 pub struct Peer {
     /// `host:port`.
     pub name: String,
-    pub token: Option<Secret>,
+    /// The token, or that there is none; unknown before the first request, and after one was refused.
+    pub token: RefCell<Option<Option<Secret>>>,
     /// It has answered as Consul does. From then on, whatever else answers in its place stands between us for a while.
     pub is_consul: Cell<bool>,
 }
@@ -71,18 +82,17 @@ impl Peer {
         let message = if text.contains("ACL not found") {
             format!("Consul at {peer} does not know the token")
         } else {
-            let who = match self.token {
-                Some(_) => "the token",
-                None => "whoever has no token",
+            let who = match *self.token.borrow() {
+                Some(Some(_)) => "the token",
+                _ => "whoever has no token",
             };
             format!(
                 "Consul at {peer} refuses: {who} needs key_prefix \"IPC-Mutex-RPM/\" and session_prefix \"\", policy write"
             )
         };
-        Fault {
-            error: Error::new(Kind::Auth, message).because(self.masked(text)),
-            unanswered: false,
-        }
+        let error = Error::new(Kind::Auth, message).because(self.masked(text));
+        self.token.take();
+        Fault::without_effect(error)
     }
 
     /// For an answer that no Consul server would give, such as a load balancer's page.
@@ -140,18 +150,15 @@ impl Peer {
     }
 
     fn masked(&self, text: &str) -> String {
-        match &self.token {
-            Some(token) => token.mask(text),
-            None => text.to_owned(),
+        match &*self.token.borrow() {
+            Some(Some(token)) => token.mask(text),
+            _ => text.to_owned(),
         }
     }
 }
 
 fn carried_out_never(kind: Kind, message: String) -> Fault {
-    Fault {
-        error: Error::new(kind, message),
-        unanswered: false,
-    }
+    Fault::without_effect(Error::new(kind, message))
 }
 
 fn deepest(error: &dyn StdError) -> String {

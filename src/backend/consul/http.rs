@@ -7,13 +7,12 @@ use crate::backend::tls;
 use crate::clock;
 use crate::core::time::Moment;
 use crate::error::{Error, Kind, Result};
-use crate::options::{RemoteOptions, Tls};
-use crate::secret::Secret;
+use crate::options::{Credentials, RemoteOptions, Tls};
 use crate::url::Server;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::HeaderValue;
 use reqwest::{Client, Method, StatusCode};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +52,7 @@ pub struct Link {
     turn: Semaphore,
     base: String,
     pub peer: Peer,
+    credentials: Credentials,
     /// How long to wait for anything that should be answered at once.
     pub patience: Duration,
     /// Shorter where the ttl is short, so that a renewal that got lost can be tried again in time.
@@ -79,15 +79,10 @@ impl Link {
         } else {
             "https"
         };
-        let token = server
-            .credentials
-            .password
-            .clone()
-            .filter(|token| !token.reveal().is_empty());
         let patience = patience(&server.options);
         let renewal_patience = patience.min(server.options.ttl / 8);
         let addresses = Arc::new(Addresses::default());
-        let client = |keep, idle, limit| client(server, token.as_ref(), &addresses, keep, idle, limit);
+        let client = |keep, idle, limit| client(server, &addresses, keep, idle, limit);
         Ok(Self {
             lasting: client(1, None, patience)?,
             lasting_turn: Semaphore::new(1),
@@ -97,9 +92,10 @@ impl Link {
             base: format!("{scheme}://{name}"),
             peer: Peer {
                 name,
-                token,
+                token: RefCell::new(None),
                 is_consul: Cell::new(false),
             },
+            credentials: server.credentials.clone(),
             patience,
             renewal_patience,
             addresses,
@@ -209,10 +205,14 @@ impl Link {
         body: Vec<u8>,
         limit: Duration,
     ) -> Result<Reply, Fault> {
-        let request = client
+        let mut request = client
             .request(method, format!("{}{path}", self.base))
             .timeout(limit)
             .body(body);
+        let late = |_| Err(self.peer.away(format!("option credentials gave none within {limit:?}")));
+        if let Some(token) = tokio::time::timeout(limit, self.token()).await.unwrap_or_else(late)? {
+            request = request.header("X-Consul-Token", token);
+        }
         let response = request.send().await.map_err(|error| self.peer.failure(error, limit))?;
         self.addresses.prefer(response.remote_addr().map(|from| from.ip()));
         let status = response.status();
@@ -233,6 +233,27 @@ impl Link {
             }
             _ => Err(self.peer.refusal(status, &body)),
         }
+    }
+
+    /// What goes along with each request. Asked for at the first one, and again after one was refused. Bounded by the caller.
+    async fn token(&self) -> Result<Option<HeaderValue>, Fault> {
+        let known = self.peer.token.borrow().clone();
+        let token = match known {
+            Some(token) => token,
+            None => {
+                let current = self.credentials.current().await.map_err(Fault::without_effect)?;
+                let token = current.password.filter(|token| !token.reveal().is_empty());
+                *self.peer.token.borrow_mut() = Some(token.clone());
+                token
+            }
+        };
+        let Some(token) = token else { return Ok(None) };
+        let mut value = HeaderValue::from_str(token.reveal()).map_err(|_| {
+            let message = "the token has characters that no Consul token has";
+            Fault::without_effect(Error::new(Kind::Auth, message))
+        })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 }
 
@@ -270,7 +291,6 @@ impl Resolve for Resolver {
 /// `limit` is for connecting; each of several addresses has its share of it.
 fn client(
     server: &Server,
-    token: Option<&Secret>,
     addresses: &Arc<Addresses>,
     keep: usize,
     idle: Option<Duration>,
@@ -287,20 +307,8 @@ fn client(
         })?,
         _ => tls::client_config(&server.options)?,
     };
-    let mut headers = HeaderMap::new();
-    if let Some(token) = token {
-        let mut value = HeaderValue::from_str(token.reveal()).map_err(|_| {
-            Error::new(
-                Kind::Auth,
-                "the token in the URL has characters that no Consul token has",
-            )
-        })?;
-        value.set_sensitive(true);
-        headers.insert("X-Consul-Token", value);
-    }
     Client::builder()
         .tls_backend_preconfigured(config.as_ref().clone())
-        .default_headers(headers)
         .dns_resolver(Arc::new(Resolver(addresses.clone())))
         .connect_timeout(limit)
         .pool_max_idle_per_host(keep)
