@@ -13,7 +13,10 @@ const watches = new WeakMap()
 /** Why a signal has aborted; undefined if it has not. */
 function reasonOf (signal) {
     // Signals from elsewhere may have no reason.
-    return signal.aborted ? signal.reason ?? new DOMException("This operation was aborted", "AbortError") : undefined
+    if (!signal.aborted)
+        return undefined
+    const { reason } = signal
+    return reason === undefined ? new DOMException("This operation was aborted", "AbortError") : reason
 }
 
 /** The requests that wait under one signal. */

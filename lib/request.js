@@ -253,7 +253,7 @@ class Request {
                 throw errors.notAcquired(this.session.id)
             return hold.release()
         }, (error) => {
-            throw error.code === "ERR_CLOSED" ? error : errors.notAcquired(this.session.id)
+            throw error?.code === "ERR_CLOSED" ? error : errors.notAcquired(this.session.id)
         })
     }
 }

@@ -7,6 +7,14 @@ import { freshId, opened, rejection, waiting, watch } from "./world.mjs"
 export function deadlocks (world) {
     const open = (t, url, options = { detectDeadlocks: true }) => opened(t, url, options)
 
+    /** A flow of its own, which releases what `mutex` holds once somebody has waited for it for a while. */
+    const whenWaited = async (mutex) => {
+        await waiting(mutex, 1)
+        for (let count = 0; count < 5; count++)
+            await new Promise(setImmediate)
+        await mutex.release()
+    }
+
     test("acquiring again what the same flow holds rejects with ERR_DEADLOCK, naming the id and both places", async (t) => {
         const mutex = await open(t, world.url(freshId()))
         await mutex.acquire()
@@ -104,32 +112,35 @@ export function deadlocks (world) {
 
     test("a hold is forgotten in every way in which it ends", async (t) => {
         const mutex = await open(t, world.url(freshId()))
+        const other = await opened(t, world.url(mutex.id))
+        /** Asks again, in the flow that had the lock. */
+        const again = async (name, released) => {
+            await other.acquire()
+            await assert.doesNotReject(mutex.acquire(), name)
+            await released
+            await mutex.release()
+        }
         const ends = {
-            release: async () => {
+            release: async (rest) => {
                 await mutex.acquire()
                 await mutex.release()
+                await rest()
             },
-            disposal: async () => {
+            disposal: async (rest) => {
                 const lock = await mutex.lock()
                 await lock[Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]()
+                await rest()
             },
-            close: async () => {
+            close: async (rest) => {
                 await mutex.acquire()
                 await mutex.close()
                 await mutex.open()
+                await rest()
             }
         }
         for (const [ name, end ] of Object.entries(ends)) {
-            await end()
-            const other = await opened(t, world.url(mutex.id))
-            await other.acquire()
-            const again = mutex.acquire()
-            await waiting(other, 1)
-            for (let count = 0; count < 5; count++)
-                await new Promise(setImmediate)
-            await other.release()
-            await assert.doesNotReject(again, name)
-            await mutex.release()
+            const released = whenWaited(other)
+            await end(() => again(name, released))
         }
     })
 
@@ -138,15 +149,27 @@ export function deadlocks (world) {
         const mutex = await open(t, world.url(id)), other = await open(t, `${world.model === "spm" ? "mpm" : "spm"}:${id}`)
         const blocker = await opened(t, `${world.model === "spm" ? "mpm" : "spm"}:${id}`)
         await blocker.acquire()
+        const released = whenWaited(blocker)
         await mutex.acquire()
-        const inner = other.acquire()
-        await waiting(blocker, 1)
-        for (let count = 0; count < 5; count++)
-            await new Promise(setImmediate)
-        await blocker.release()
-        await inner
+        await other.acquire()
+        await released
         await other.release()
         await mutex.release()
+    })
+
+    test("a call that nobody waits for is not judged, although its flow waits for something else", async (t) => {
+        const mutex = await open(t, world.url(freshId())), gate = await opened(t, world.url(freshId()))
+        await gate.acquire()
+        const released = whenWaited(gate)
+        let forgotten
+        await mutex.withLock(async () => {
+            forgotten = mutex.withLock(() => "let in")
+            forgotten.catch(() => {})
+            await gate.acquire()
+        })
+        await released
+        assert.equal(await forgotten, "let in")
+        await gate.release()
     })
 
     test("without the option a second acquire just waits", async (t) => {
