@@ -49,4 +49,27 @@ function load () {
         { cause })
 }
 
-module.exports = load()
+/**
+ * A program may have this package twice, in two folders, and then two addons with a lock table each. All copies of one version use the addon that
+ * was loaded first. Copies of other versions cannot; they say so, and refuse the locks that would not exclude each other.
+ */
+function common (own) {
+    const file = own.firstCopy()
+    if (file === undefined)
+        return own
+    let first
+    try {
+        first = require(file)
+    }
+    catch (error) {
+        first = error
+    }
+    if (first.version?.() === own.version())
+        return first
+    const { name, version } = names()
+    const conflict = `this process has loaded another version of ${name} from ${file}; install one version only`
+    process.emitWarning(`${name} ${version} refuses spm: and mpm: locks: ${conflict}`, { type: "MutexWarning", code: "IPC_MUTEX_TWO_VERSIONS" })
+    return Object.defineProperty(own, "conflict", { value: conflict })
+}
+
+module.exports = common(load())

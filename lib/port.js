@@ -49,18 +49,56 @@ function answer (kind, number, a, b, c) {
     }
 }
 
+/** Marks a process that gives back at its exit what it holds at servers; one listener does it for all copies of this module. */
+const EXITS = Symbol.for(`ipc-mutex: gives back at exit, ${native.version()}`)
+/** How long an exit may take for that (milliseconds). */
+const LAST_WORDS = 800
+
 /**
- * Connects this thread with the addon, the first time that it is called. A normal end of the process gives back at once
- * what remote servers would otherwise keep until the end of a lease.
+ * Connects this thread with the addon, if it is not. A normal end of the process gives back at once what remote servers would otherwise
+ * keep until the end of a lease.
  * @returns {number} the addon's number for this thread
  */
 function attach () {
     if (environment === 0) {
         environment = native.attach(answer, threadId, require("node:os").hostname())
-        if (isMainThread)
-            process.on("exit", () => native.shutdown(800))
+        if (isMainThread && process[EXITS] === undefined) {
+            Object.defineProperty(process, EXITS, { value: true })
+            // Bound, not a closure: a listener of the process must not keep this copy of the module alive.
+            process.on("exit", native.shutdown.bind(undefined, LAST_WORDS))
+        }
     }
     return environment
+}
+
+/* How many mutexes are open or opening, and whether the thread stays connected all the same. */
+let users = 0
+let isPinned = false
+
+/** One more mutex needs the connection. @returns {number} as `attach` */
+function enter () {
+    users++
+    return attach()
+}
+
+/** One less; behind the last one the addon forgets this thread, and nothing of this module is kept alive by it. */
+function leave () {
+    if (--users === 0)
+        resolved.then(detach)
+}
+
+/** Others rely on this thread, by numbers that must stay: it remains connected until it ends. */
+function pin () {
+    isPinned = true
+    return attach()
+}
+
+function detach () {
+    if (users > 0 || pending > 0 || isPinned || environment === 0)
+        return
+    native.detach(environment)
+    environment = 0
+    alive = false
 }
 
 /**
@@ -115,6 +153,7 @@ function check () {
         alive = false
         native.keepAlive(environment, false)
     }
+    detach()
 }
 
 /**
@@ -137,7 +176,7 @@ function call (send) {
 }
 
 module.exports = {
-    attach, answer, call, listen, forget, keepAlive, letGo, mutexes,
+    answer, attach, call, enter, forget, keepAlive, leave, letGo, listen, mutexes, pin,
     onLocalGrant (listener) { localGranted = listener },
     onRelay (listener) { relayed = listener },
     onClusterGrant (listener) { clusterGranted = listener }

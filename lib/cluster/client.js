@@ -56,7 +56,7 @@ class Client {
     constructor (post, silence) {
         this.#post = post
         this.#silence = silence
-        port.attach()
+        port.pin()
     }
 
     /** @param {{ id: string, label?: string, number: number }} model gets its number */

@@ -1,35 +1,28 @@
 "use strict"
 
 const errors = require("../errors.js")
+const native = require("../native.js")
 const { isMainThread } = require("../thread.js")
 const { Client } = require("./client.js")
-const copies = require("./copies.js")
 const { MpmModel } = require("./model.js")
-const { PRIMARY, SECOND_COPY, role } = require("./role.js")
+const { PRIMARY, role } = require("./role.js")
 
 /** The way from this thread to the lock table, shared by all its mutexes. */
 let client
 
 function connect () {
-    switch (role()) {
-        case PRIMARY:     return direct(copies.ask)
-        case SECOND_COPY: return secondCopy()
-        default:          return isMainThread ? byChannel() : byMainThread()
-    }
+    if (native.conflict !== undefined)
+        throw new errors.MutexError("ERR_SERVER", native.conflict)
+    if (role() === PRIMARY)
+        return direct()
+    return isMainThread ? byChannel() : byMainThread()
 }
 
 /** The table is in this process: the primary's, or that of one without a cluster. */
-function direct (ask) {
-    const asking = new Client((words) => post(words), () => "")
-    const post = ask((words, from) => asking.hear(words, from))
+function direct () {
+    const asking = new Client((words) => peer.take(words, 0), () => "")
+    const peer = new (require("./peer.js").Peer)(process.pid, (words) => asking.hear(words, 0))
     return asking
-}
-
-function secondCopy () {
-    if (isMainThread)
-        return direct(copies.askFirst)
-    throw new errors.MutexError("ERR_PRIMARY",
-        "another copy of ipc-mutex in this process coordinates mpm locks, which worker threads of this one cannot reach; install one copy only")
 }
 
 function byChannel () {

@@ -24,7 +24,7 @@ port.onClusterGrant((owner, request, ticket) => peers.get(owner)?.granted(reques
 
 /** The table's side of one client: does what its frames ask, in the client's name, and answers. */
 class Peer {
-    #env = port.attach()
+    #env = port.pin()
     #owner
     /** Where the client finds the words of the locks. */
     #lent

@@ -13,7 +13,7 @@ const { ASK, ANSWER } = require("./frames.js")
 
 /** The main thread's side: the channel of each thread, by the addon's number of the thread. */
 function serve () {
-    const env = port.attach()
+    const env = port.pin()
     const threads = new Map()
     port.onRelay((thread, text) => {
         let line = threads.get(thread)
@@ -41,7 +41,7 @@ let alone = false
  * @returns {(words: Array<number | string | null>, urgent?: boolean) => Promise<void> | undefined}
  */
 function connect (hear) {
-    const env = port.attach()
+    const env = port.pin()
     port.onRelay((_main, text) => hear(JSON.parse(text), 0))
     const outbox = new Outbox((frame) => {
         alone = !native.relaySend(env, 0, JSON.stringify(frame))

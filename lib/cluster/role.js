@@ -5,14 +5,8 @@ const { channel } = require("node:diagnostics_channel")
 const native = require("../native.js")
 const { isMainThread } = require("../thread.js")
 
-/**
- * Two copies of this package in one process, because two versions are installed or one twice, are two addons with two lock
- * tables. Only the table of the copy that came first counts; here the others find how to ask it.
- */
-const FIRST = Symbol.for("ipc-mutex: asks the lock table of this process")
-
 /** What a process is to `mpm:`; the numbers are what the addon remembers for all threads. */
-const UNKNOWN = 0, PRIMARY = 1, WORKER = 2, SECOND_COPY = 3
+const UNKNOWN = 0, PRIMARY = 1, WORKER = 2
 
 /**
  * Whether node:cluster has been loaded. To load it costs more than the rest of this package, and a process that has not loaded
@@ -29,13 +23,12 @@ const children = channel("child_process")
 
 /** At the load of the package: finds out the role of the process, and begins to serve those who depend on it. */
 function join () {
-    // The addon has a role if its JavaScript was loaded before, by a test runner with module registries of its own.
+    // The addon has a role if its JavaScript was loaded before, by a test runner with module registries of its own, or as another copy.
     if (!isMainThread || native.clusterRole(UNKNOWN) !== UNKNOWN)
         return
     if (clusterIsLoaded())
         return enlist()
-    if (!beginTable())
-        return
+    native.clusterRole(PRIMARY)
     // A fork of node:cluster makes a child process before anything else happens to it.
     const onchild = () => {
         if (clusterIsLoaded()) {
@@ -52,17 +45,10 @@ function enlist () {
         native.clusterRole(WORKER)
         require("./relay.js").serve()
     }
-    else if (native.clusterRole(UNKNOWN) === PRIMARY || beginTable())
+    else {
+        native.clusterRole(PRIMARY)
         require("./primary.js").serve(cluster)
-}
-
-/** Whether the table of this copy is the one that counts. */
-function beginTable () {
-    const second = process[FIRST] !== undefined
-    if (!second)
-        Object.defineProperty(process, FIRST, { value: (hear) => require("./copies.js").ask(hear) })
-    native.clusterRole(second ? SECOND_COPY : PRIMARY)
-    return !second
+    }
 }
 
 /** The role of the process, as far as this thread can know it. */
@@ -79,4 +65,4 @@ function role () {
     }
 }
 
-module.exports = { FIRST, PRIMARY, SECOND_COPY, join, role }
+module.exports = { PRIMARY, join, role }

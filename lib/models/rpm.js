@@ -32,6 +32,7 @@ class RpmModel {
     }
 
     async open () {
+        port.enter()
         this.number = credentials.enter(this.provide)
         try {
             await port.call((number) => {
@@ -42,6 +43,7 @@ class RpmModel {
         catch (error) {
             port.mutexes.delete(this.mutex)
             credentials.leave(this.number)
+            port.leave()
             throw error
         }
         this.lane = lanes.enter(native.laneOf(this.mutex))
@@ -98,6 +100,7 @@ class RpmModel {
             credentials.leave(this.number)
             this.lane?.leave()
             this.lane = undefined
+            port.leave()
         }
     }
 }

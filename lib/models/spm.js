@@ -87,10 +87,14 @@ class SpmModel {
     }
 
     async open () {
-        this.env = port.attach()
+        if (native.conflict !== undefined)
+            throw new errors.MutexError("ERR_SERVER", native.conflict)
+        this.env = port.enter()
         const opened = native.localOpen(this.env, this.id, this.label)
-        if (opened === undefined)
+        if (opened === undefined) {
+            port.leave()
             throw full()
+        }
         const words = wordsOf(opened.chunk)
         this.words  = words ?? INFLATED
         this.offset = words === null ? 0 : opened.offset
@@ -196,6 +200,7 @@ class SpmModel {
             this.release(hold)
         admit(native.localClose(this.handle))
         this.words = INFLATED
+        port.leave()
     }
 }
 

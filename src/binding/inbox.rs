@@ -111,6 +111,15 @@ impl Inbox {
         }
     }
 
+    /// Lets go of the listener, on the environment's own thread, before its end.
+    pub fn release(&self) {
+        let waker = self.waker.write().take();
+        if let Some(Waker(function)) = waker {
+            // SAFETY: nobody else can have it any more, and this thread, which owns it, lets go of it once.
+            unsafe { sys::napi_release_threadsafe_function(function, sys::ThreadsafeFunctionReleaseMode::abort) };
+        }
+    }
+
     /// The environment ends: nothing is delivered any more.
     pub fn end(&self) {
         *self.waker.write() = None;

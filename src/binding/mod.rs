@@ -5,6 +5,7 @@
 //! the environment's [`inbox`] under the same number. The JavaScript side of each function is in `lib/`.
 
 mod cluster;
+mod copies;
 mod environment;
 mod event;
 mod inbox;
@@ -26,6 +27,7 @@ use raw::Function;
 const FUNCTIONS: &[&[Function]] = &[
     parse::FUNCTIONS,
     thread::FUNCTIONS,
+    copies::FUNCTIONS,
     local::FUNCTIONS,
     cluster::FUNCTIONS,
     lending::FUNCTIONS,

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub const FUNCTIONS: &[Function] = &[
     ("isFirstThread", is_first_thread),
     ("attach", attach),
+    ("detach", detach),
     ("keepAlive", keep_alive),
     ("shutdown", shutdown),
 ];
@@ -47,6 +48,20 @@ entry! {
         // SAFETY: the hook gets the number itself, not a pointer.
         unsafe { sys::napi_add_env_cleanup_hook(js.env, Some(ended), id as usize as *mut c_void) };
         js.number(f64::from(id))
+    }
+}
+
+entry! {
+    /// `detach(environment)`: as if the thread had ended; its listener may be forgotten. It may attach again, as another environment.
+    detach(1) |js, args| {
+        let id = js.u32(args[0]);
+        if let Some(environment) = environment::find(id) {
+            // SAFETY: on the environment's own thread; the same arguments as when it was added.
+            unsafe { sys::napi_remove_env_cleanup_hook(js.env, Some(ended), id as usize as *mut c_void) };
+            environment.inbox.release();
+            environment::end(id);
+        }
+        ptr::null_mut()
     }
 }
 
