@@ -8,6 +8,7 @@ mod support;
 
 use ipc_mutex::backend::consul::connect;
 use ipc_mutex::backend::{Ask, Attempt, Event, Owner, Released};
+use ipc_mutex::clock;
 use ipc_mutex::core::mode::Mode;
 use ipc_mutex::error::{Error, Kind};
 use ipc_mutex::options::{Credentials, RemoteOptions, Tls};
@@ -381,6 +382,62 @@ fn whoever_gives_up_while_it_closes_behind_readers_leaves_no_session_of_theirs()
             free(&p2, &writer).await;
             free(&p1, &reader).await;
         }
+        clean(&server, &[&p1, &p2]).await;
+    });
+}
+
+#[test]
+fn a_readers_session_that_ended_while_it_locked_nothing_is_replaced() {
+    run(async {
+        let server = Private::start().await;
+        let p1 = process(&server, "p1").await;
+        let (r1, r2) = (shared("r1"), shared("r2"));
+        let first = take(&p1, &r1).await;
+        let key = server.get("/v1/kv/IPC-Mutex-RPM/lock/leader").await;
+        let session = key[0]["Session"].as_str().unwrap().to_owned();
+        free(&p1, &r1).await;
+        server.put(&format!("/v1/session/destroy/{session}")).await;
+        assert!(take(&p1, &r2).await.token > first.token);
+        assert_eq!(free(&p1, &r2).await, Released::Freed);
+        clean(&server, &[&p1]).await;
+    });
+}
+
+#[test]
+fn a_renewal_proves_every_hold_by_itself() {
+    run(async {
+        let server = Private::start().await;
+        let (p1, p2) = (process(&server, "p1").await, process(&server, "p2").await);
+        let of = |id: &str, mode| ask_for(id, id, mode, Attempt::Wait, true);
+        let asks = [
+            of("lock0", Mode::Exclusive),
+            of("lock1", Mode::Exclusive),
+            of("lock2", Mode::Shared),
+        ];
+        let guest = ask_for("lock2", "guest", Mode::Shared, Attempt::Wait, true);
+        for ask in &asks {
+            take(&p1, ask).await;
+        }
+        // The readers' session is one that another process has made.
+        take(&p2, &guest).await;
+        let before = clock::now();
+        reqwest_text(
+            reqwest::Method::DELETE,
+            &server.url("/v1/kv/IPC-Mutex-RPM/lock0/leader"),
+        )
+        .await;
+        let _ = p1.backend.renew(asks.to_vec()).await.unwrap();
+        assert_eq!(p2.backend.renew(vec![guest.clone()]).await.unwrap(), vec![]);
+        assert!(asks[0].lease.proven_at().unwrap() < before);
+        for ask in [&asks[1], &asks[2], &guest] {
+            let proven = ask.lease.proven_at().unwrap();
+            assert!(proven >= before && proven <= clock::now());
+        }
+        assert_eq!(free(&p1, &asks[0]).await, Released::NotHeld);
+        for ask in &asks[1..] {
+            assert_eq!(free(&p1, ask).await, Released::Freed);
+        }
+        assert_eq!(free(&p2, &guest).await, Released::Freed);
         clean(&server, &[&p1, &p2]).await;
     });
 }

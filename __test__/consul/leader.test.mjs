@@ -35,19 +35,23 @@ test("nobody believes in a hold that a leader of yesterday has renewed, once ano
             await pending(near, 1)
             return { far, near, lock, waiting: waiting.then((next) => ({ next, believed: !lock.signal.aborted })) }
         }))
-        await old.pause()
-        await sleep(TTL * 1000 * pause)
-        await old.resume()
-        await sleep(window)
-        await old.pause()
-        for (const { lock, waiting, near } of clients) {
-            const { next, believed } = await waiting
-            assert.equal(believed, false, "two believe")
-            assert.ok(next.token > lock.token)
-            await next.release()
-            await near.close()
+        try {
+            await old.pause()
+            await sleep(TTL * 1000 * pause)
+            await old.resume()
+            await sleep(window)
+            await old.pause()
+            for (const { lock, waiting, near } of clients) {
+                const { next, believed } = await waiting
+                assert.equal(believed, false, "two believe")
+                assert.ok(next.token > lock.token)
+                await next.release()
+                await near.close()
+            }
         }
-        await old.resume()
+        finally {
+            await old.resume()
+        }
         for (const { far } of clients)
             await far.close()
     }

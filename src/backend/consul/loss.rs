@@ -24,6 +24,8 @@ use std::time::Duration;
 const LASTING: Duration = Duration::from_millis(500);
 /// Pause after a failed look.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Pause after a look that says what is not so.
+const DOUBT: Duration = Duration::from_secs(5);
 /// How many sessions are watched at a time.
 const MOST: usize = 6;
 /// How long the first in line waits when the leader key vanished while somebody had it locked.
@@ -66,17 +68,21 @@ impl Consul {
                         index = reply.index;
                         match String::from_utf8_lossy(&reply.body).contains(&session) {
                             true => Ok(true),
-                            // The token may not be allowed to read sessions: then renewals will have to do.
                             false => consul.confirm_end(&session).await.map(|()| false),
                         }
                     }
                     Err(fault) => Err(fault),
                 };
-                if consul.closed.get() || !consul.depends_on(&session) || matches!(sound, Ok(false)) {
+                if consul.closed.get() || !consul.depends_on(&session) {
                     consul.watched.borrow_mut().remove(&session);
                     return;
                 }
-                if sound.is_err() {
+                if matches!(sound, Ok(false)) {
+                    // It has not ended: something else answered, or the token may not read sessions.
+                    index = 1;
+                    drop(consul);
+                    tokio::time::sleep(DOUBT).await;
+                } else if sound.is_err() {
                     index = 1;
                     is_cut = true;
                     if consul.leads_with(&session) {

@@ -198,13 +198,23 @@ impl Consul {
     /// Sends a transaction of this ask after which `vacated`, a readers' session, locks nothing any more.
     pub async fn write(&self, trace: &Rc<Trace>, ops: Vec<Op>, vacated: Option<String>) -> Result<Outcome, Fault> {
         let me = self.weak();
-        trace
+        let outcome = trace
             .write(&self.link, ops, move || {
                 if let (Some(consul), Some(group)) = (me.upgrade(), vacated) {
                     consul.recycle(group);
                 }
             })
-            .await
+            .await?;
+        let noted = trace.group.borrow().clone();
+        if let (Outcome::Refused(why), Some(group)) = (&outcome, noted)
+            && why
+                .iter()
+                .any(|why| why.what.contains("invalid session") && why.what.contains(&group))
+        {
+            trace.group.take();
+            self.group_ended(&group);
+        }
+        Ok(outcome)
     }
 
     /// A session to lock a leader key for readers, noted in `trace` until it is known whether it does.

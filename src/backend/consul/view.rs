@@ -366,4 +366,27 @@ mod tests {
         let left = View::new("x", &[group, ticket("me", Mode::Exclusive, 7)]);
         assert_eq!(left.step(&me, Some(0)), Step::Take);
     }
+    #[test]
+    fn each_waiter_looks_after_the_one_before_it_and_the_first_two_after_the_holder() {
+        let of = |owner: &str, process: &str, mode| {
+            let mut record = Record::parse(&value(owner, mode)).unwrap();
+            record.process = process.into();
+            record.to_bytes()
+        };
+        let waiter = |owner: &str, index| {
+            let key = keys::ticket("x", &Owner(owner.into()));
+            pair(key, &of(owner, owner, Mode::Exclusive), Some("own"), index)
+        };
+        let holder = leader(&of("h", "h", Mode::Exclusive), Some("leads"));
+        let view = View::new("x", &[holder, waiter("a", 6), waiter("b", 7), waiter("c", 8)]);
+        let processes = |place, asking| -> Vec<String> {
+            let suspects = view.suspects(place, asking);
+            suspects.into_iter().map(|suspect| suspect.process).collect()
+        };
+        assert_eq!(processes(0, "a"), ["h"]);
+        assert_eq!(processes(1, "b"), ["a", "h"]);
+        assert_eq!(processes(2, "c"), ["b"]);
+        // Nobody looks after itself.
+        assert_eq!(processes(1, "h"), ["a"]);
+    }
 }
