@@ -14,6 +14,8 @@ pub struct Credentials {
     pub user: Option<String>,
     pub password: Option<Secret>,
     pub provider: Option<Provider>,
+    /// Redis: whether the URL names a user where none is read, for the message of a refusal.
+    pub has_ignored_user: bool,
 }
 
 /// What a provider says: user and password, or the message of the error that it threw.
@@ -58,7 +60,7 @@ impl Credentials {
                 Ok(Credentials {
                     user: user.or_else(|| self.user.clone()),
                     password: password.or_else(|| self.password.clone()),
-                    provider: None,
+                    ..Credentials::default()
                 })
             }
             Ok(Err(message)) => Err(refused("the function failed").because(message)),
@@ -115,6 +117,7 @@ mod tests {
             user: Some("app".into()),
             password: Some(Secret::new("old")),
             provider: Some(provider),
+            ..Credentials::default()
         }
     }
 

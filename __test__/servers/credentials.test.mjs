@@ -13,6 +13,8 @@ watchLeaks()
 /** How each server knows who may: the options it is started with, and what a connection then says. */
 const KINDS = {
     consul: [ { password: true }, ({ password }) => ({ password }) ],
+    redis: [ { password: true }, (server) => ({ password: server.password }) ],
+    consul: [ { acl: true }, (server) => ({ password: server.password }) ],
     etcd: [ { password: true }, (server) => ({ user: server.user, password: server.password }) ]
 }
 

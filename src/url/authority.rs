@@ -23,6 +23,7 @@ pub(super) fn read(scheme: Scheme, text: &str) -> Result<(Credentials, Vec<Addre
 /// Redis and Consul know no user here: 1.x ignored what stands before the colon, and people write `x:`.
 fn credentials(scheme: Scheme, userinfo: &str) -> Result<Credentials> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let has_ignored_user = scheme == Scheme::Redis && !matches!(user, "" | "x" | "default");
     let user = match scheme {
         Scheme::Redis | Scheme::Consul => None,
         Scheme::Pgsql | Scheme::Etcd => Some(decode(user, "user")?),
@@ -32,6 +33,7 @@ fn credentials(scheme: Scheme, userinfo: &str) -> Result<Credentials> {
         user: user.filter(|user| !user.is_empty()),
         password: (!password.is_empty()).then(|| Secret::new(password)),
         provider: None,
+        has_ignored_user,
     })
 }
 

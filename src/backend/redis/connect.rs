@@ -3,7 +3,7 @@
 use super::fault::{Cure, Fault, Peer};
 use crate::backend::tls;
 use crate::error::{Error, Kind, Result};
-use crate::options::Tls;
+use crate::options::{Credentials, Tls};
 use crate::url::{Address, Server};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, Value};
@@ -90,6 +90,14 @@ async fn attempt(
     before: Option<i64>,
     step: &Cell<&'static str>,
 ) -> Result<Opened, Fault> {
+    step.set("no credentials in time (option credentials)");
+    // A function that fails now may succeed later.
+    let current = server.credentials.current().await;
+    let credentials = current.map_err(|error| Fault {
+        error,
+        cure: Cure::Time,
+    })?;
+    step.set("no TCP connection in time");
     let stream = dial(server, peer, host, address, step).await?;
     step.set("no answer in time");
     // No time limit inside: each call brings its own.
@@ -99,7 +107,7 @@ async fn attempt(
     if let Some(pushes) = pushes {
         config = config.set_push_sender(pushes);
     }
-    let (mut connection, driver) = MultiplexedConnection::new_with_config(&login(server), stream, config)
+    let (mut connection, driver) = MultiplexedConnection::new_with_config(&login(server, &credentials), stream, config)
         .await
         .map_err(|error| peer.refused(&error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()>>> = Box::pin(driver);
@@ -141,16 +149,16 @@ async fn dial(
     Ok(Box::new(stream))
 }
 
-/// As in 1.1.2 the user in the URL is ignored; an ACL user is named by option `user`.
-fn login(server: &Server) -> RedisConnectionInfo {
+/// As in 1.1.2 the user in the URL is ignored; an ACL user is named by option `user`, or by the function that gives the credentials.
+fn login(server: &Server, credentials: &Credentials) -> RedisConnectionInfo {
     let mut info = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
         .set_skip_set_lib_name()
         .set_db(i64::from(server.options.redis_database));
-    if let Some(password) = &server.credentials.password {
+    if let Some(password) = &credentials.password {
         info = info.set_password(password.reveal());
     }
-    if let Some(user) = &server.options.redis_user {
+    if let Some(user) = credentials.user.as_ref().or(server.options.redis_user.as_ref()) {
         info = info.set_username(user);
     }
     info

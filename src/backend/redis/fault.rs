@@ -106,14 +106,14 @@ impl Peer {
     fn classify(&self, error: &RedisError) -> Error {
         match error.kind() {
             ErrorKind::Io => return self.error(Kind::Connect, "the connection failed or was cut"),
-            ErrorKind::AuthenticationFailed => return self.error(Kind::Auth, "user or password refused"),
+            ErrorKind::AuthenticationFailed => return self.wrong_password(),
             ErrorKind::RESP3NotSupported => return self.error(Kind::Server, "too old, 6.2 or newer is needed"),
             ErrorKind::Parse => return self.error(Kind::Server, "what answers there is not Redis"),
             _ => {}
         }
         let detail = error.detail().unwrap_or("").to_ascii_lowercase();
         match code(error) {
-            "WRONGPASS" => self.error(Kind::Auth, "user or password refused"),
+            "WRONGPASS" => self.wrong_password(),
             "NOAUTH" => self.error(Kind::Auth, "a password is required"),
             "NOPERM" => self.error(Kind::Auth, "the user lacks a permission"),
             "DENIED" => self.error(Kind::Auth, "the server accepts local clients only (protected mode)"),
@@ -146,11 +146,18 @@ impl Peer {
         }
     }
 
+    fn wrong_password(&self) -> Error {
+        let ignores_user = self.server.credentials.has_ignored_user && self.server.options.redis_user.is_none();
+        let hint = if ignores_user {
+            "user or password refused; the user before the colon is ignored, write user=<name> in the query for an ACL user"
+        } else {
+            "user or password refused"
+        };
+        self.error(Kind::Auth, hint)
+    }
+
     fn masked(&self, text: &str) -> String {
-        match &self.server.credentials.password {
-            Some(password) => password.mask(text),
-            None => text.to_owned(),
-        }
+        self.server.credentials.mask(text)
     }
 }
 
