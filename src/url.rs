@@ -10,7 +10,7 @@ mod query;
 pub use mask::mask;
 
 use crate::error::{Error, Kind, Result};
-use crate::options::{Credentials, RemoteOptions};
+use crate::options::{Credentials, RemoteOptions, Tls};
 use percent_encoding::percent_decode_str;
 
 /// The longest URL that is accepted, in bytes.
@@ -73,7 +73,8 @@ impl Scheme {
     }
 }
 
-/// One address of a server. `host` is as written, without the brackets of an IPv6 address.
+/// One address of a server. `host` is as written, without the brackets of an IPv6 address. Where it begins with a slash, it is a Unix socket:
+/// its folder for PostgreSQL, whose sockets are named by the port; the socket itself, with port 0, for Redis and Consul.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     pub host: String,
@@ -104,7 +105,9 @@ pub struct Server {
 impl std::fmt::Display for Address {
     /// `host:port`, an IPv6 address in brackets.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
+        if self.port == 0 {
+            out.write_str(&self.host)
+        } else if self.host.contains(':') {
             write!(out, "[{}]:{}", self.host, self.port)
         } else {
             write!(out, "{}:{}", self.host, self.port)
@@ -226,6 +229,11 @@ fn remote(scheme: Scheme, length: usize, rest: &str) -> Result<Parsed> {
     let Path { database, id, ignored } = pathname(scheme, path)?;
     let (credentials, addresses) = authority::read(scheme, authority)?;
     let query = query::read(scheme, query)?;
+    if query.options.tls != Tls::Off && addresses.iter().any(|address| address.port == 0) {
+        return Err(invalid(
+            "a Unix socket is not encrypted: leave out tls, ca, crt and key",
+        ));
+    }
     let server = Server {
         scheme,
         addresses,

@@ -116,3 +116,15 @@ test("TLS: a server that wants a client certificate gets it", async (t) => {
     await mutex.close()
     await fails(server.url("foo", { crt: undefined, key: undefined }), "ERR_TLS", server.port)
 })
+
+test("a Unix socket in place of the host", async (t) => {
+    const server = await consul(t)
+    const mutex = new Mutex(`rpm+consul://${encodeURIComponent(`${server.folder}/s0`)}/foo`, { label: "by socket" })
+    await mutex.open()
+    const lock = await mutex.lock()
+    assert.equal((await mutex.query()).held[0].label, "by socket")
+    await lock.release()
+    await mutex.close()
+    const nowhere = new Mutex(`rpm+consul://${encodeURIComponent(`${server.folder}/nowhere`)}/foo`)
+    await assert.rejects(nowhere.open(), (error) => error.code === "ERR_CONNECT" && error.message.includes(`${server.folder}/nowhere`))
+})

@@ -190,3 +190,20 @@ test("TLS: a server that wants a client certificate gets it", async (t) => {
     await mutex.close()
     await fails(server.url("foo", { crt: undefined, key: undefined }), "ERR_TLS", server.port)
 })
+
+test("a Unix socket in place of the host", async (t) => {
+    const server = await redis(t, { password: true })
+    const mutex = new Mutex(`rpm+redis://x:${server.password}@${encodeURIComponent(`${server.folder}/s`)}/foo`)
+    await mutex.open()
+    await (await mutex.lock()).release()
+    assert.deepEqual(await mutex.query(), { held: [], pending: [] })
+    await mutex.close()
+    const nowhere = new Mutex(`rpm+redis://${encodeURIComponent(`${server.folder}/nowhere`)}/foo`)
+    await assert.rejects(nowhere.open(), (error) => error.code === "ERR_CONNECT" && error.message.includes(`${server.folder}/nowhere`))
+})
+
+test("a user before the colon, which is ignored, is named when the server refuses", async (t) => {
+    const server = await redis(t, { password: true })
+    const mutex = new Mutex(`rpm+redis://app:wrong-hunter2@127.0.0.1:${server.port}/foo`)
+    await assert.rejects(mutex.open(), (error) => error.code === "ERR_AUTH" && /write user=<name> in the query/.test(error.message))
+})

@@ -14,7 +14,6 @@ watchLeaks()
 const KINDS = {
     consul: [ { password: true }, ({ password }) => ({ password }) ],
     redis: [ { password: true }, (server) => ({ password: server.password }) ],
-    consul: [ { acl: true }, (server) => ({ password: server.password }) ],
     etcd: [ { password: true }, (server) => ({ user: server.user, password: server.password }) ]
 }
 

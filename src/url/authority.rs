@@ -55,8 +55,8 @@ fn addresses(scheme: Scheme, hosts: &str) -> Result<Vec<Address>> {
 }
 
 fn address(scheme: Scheme, text: &str, example: &str) -> Result<Address> {
-    // The folder of a Unix socket, as libpq has it in its URLs: "%2Fvar%2Frun%2Fpostgresql".
-    let folder;
+    // A Unix socket, or its folder, as libpq has it in its URLs: "%2Fvar%2Frun%2Fpostgresql".
+    let socket;
     let (host, port) = match text.strip_prefix('[').map(|inner| inner.split_once(']')) {
         Some(Some((host, after))) if host.parse::<Ipv6Addr>().is_ok() => {
             let port = if after.is_empty() {
@@ -69,9 +69,9 @@ fn address(scheme: Scheme, text: &str, example: &str) -> Result<Address> {
         Some(_) => (None, Some("")),
         None => {
             let (host, port) = text.split_once(':').unwrap_or((text, ""));
-            if scheme == Scheme::Pgsql && host.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2f")) {
-                folder = decode(host, "host")?;
-                (Some(folder.as_str()), Some(port))
+            if scheme != Scheme::Etcd && host.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2f")) {
+                socket = decode(host, "host")?;
+                (Some(socket.as_str()), Some(port))
             } else {
                 (is_name(host).then_some(host), Some(port))
             }
@@ -82,7 +82,10 @@ fn address(scheme: Scheme, text: &str, example: &str) -> Result<Address> {
             "invalid host in URL: expected a name, an IPv4 address or an IPv6 address in brackets, for example {example}"
         )));
     };
+    let is_socket = host.starts_with('/') && scheme != Scheme::Pgsql;
     let port = match port {
+        Some("") if is_socket => 0,
+        Some(_) if is_socket => return Err(invalid("invalid port in URL: the Unix socket of this server has none")),
         Some("") => scheme.default_port(),
         port => port.and_then(number).ok_or_else(|| {
             invalid(

@@ -68,12 +68,7 @@ impl Link {
             .addresses
             .first()
             .ok_or_else(|| Error::new(Kind::InvalidUrl, "no host in URL"))?;
-        let host = if address.host.contains(':') {
-            format!("[{}]", address.host)
-        } else {
-            address.host.clone()
-        };
-        let name = format!("{host}:{}", address.port);
+        let name = address.to_string();
         let scheme = if server.options.tls == Tls::Off {
             "http"
         } else {
@@ -89,7 +84,10 @@ impl Link {
             brief: client(CALLS, Some(IDLE), patience)?,
             blocking: client(CALLS, Some(IDLE), patience)?,
             turn: Semaphore::new(CALLS),
-            base: format!("{scheme}://{name}"),
+            base: match socket(server) {
+                Some(_) => "http://localhost".to_owned(),
+                None => format!("{scheme}://{name}"),
+            },
             peer: Peer {
                 name,
                 token: RefCell::new(None),
@@ -289,6 +287,12 @@ impl Resolve for Resolver {
 }
 
 /// `limit` is for connecting; each of several addresses has its share of it.
+/// The Unix socket of the server, if it is reached by one.
+fn socket(server: &Server) -> Option<&str> {
+    let address = server.addresses.first()?;
+    (address.port == 0).then_some(address.host.as_str())
+}
+
 fn client(
     server: &Server,
     addresses: &Arc<Addresses>,
@@ -307,7 +311,13 @@ fn client(
         })?,
         _ => tls::client_config(&server.options)?,
     };
-    Client::builder()
+    let builder = Client::builder();
+    #[cfg(unix)]
+    let builder = match socket(server) {
+        Some(path) => builder.unix_socket(path.to_owned()),
+        None => builder,
+    };
+    builder
         .tls_backend_preconfigured(config.as_ref().clone())
         .dns_resolver(Arc::new(Resolver(addresses.clone())))
         .connect_timeout(limit)

@@ -27,8 +27,15 @@ pub(super) struct Opened {
     pub driver: Pin<Box<dyn Future<Output = ()>>>,
     /// The server's number for this connection.
     pub client_id: Option<i64>,
-    /// Where the server was reached.
-    pub address: SocketAddr,
+    /// Where the server was reached, if by TCP.
+    pub address: Option<SocketAddr>,
+}
+
+/// Where a server may be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place<'a> {
+    Tcp(SocketAddr),
+    Unix(&'a str),
 }
 
 /// Opens a connection called `name` within `connect_timeout`, and makes the server drop the connection `before`, whose last commands may
@@ -48,12 +55,17 @@ pub(super) async fn open(
         .addresses
         .first()
         .ok_or_else(|| Error::new(Kind::InvalidUrl, "no host in URL"))?;
-    let mut addresses: Vec<SocketAddr> = timeout_at(deadline, lookup_host((host.host.as_str(), host.port)))
-        .await
-        .map_err(|_| peer.error(Kind::Connect, "its name was not resolved in time"))?
-        .map_err(|error| peer.error(Kind::Connect, "cannot be reached").because(error))?
-        .collect();
-    addresses.sort_by_key(|address| reached != Some(*address));
+    let addresses: Vec<Place> = if host.host.starts_with('/') {
+        vec![Place::Unix(&host.host)]
+    } else {
+        let mut found: Vec<SocketAddr> = timeout_at(deadline, lookup_host((host.host.as_str(), host.port)))
+            .await
+            .map_err(|_| peer.error(Kind::Connect, "its name was not resolved in time"))?
+            .map_err(|error| peer.error(Kind::Connect, "cannot be reached").because(error))?
+            .collect();
+        found.sort_by_key(|address| reached != Some(*address));
+        found.into_iter().map(Place::Tcp).collect()
+    };
     let mut failure = Fault::from(peer.error(Kind::Connect, "its name has no address"));
     for (at, address) in (0_u32..).zip(&addresses) {
         let rest = u32::try_from(addresses.len()).unwrap_or(u32::MAX) - at;
@@ -84,7 +96,7 @@ async fn attempt(
     server: &Server,
     peer: &Peer,
     host: &Address,
-    address: SocketAddr,
+    place: Place<'_>,
     name: &str,
     pushes: Option<mpsc::UnboundedSender<PushInfo>>,
     before: Option<i64>,
@@ -98,7 +110,7 @@ async fn attempt(
         cure: Cure::Time,
     })?;
     step.set("no TCP connection in time");
-    let stream = dial(server, peer, host, address, step).await?;
+    let stream = dial(server, peer, host, place, step).await?;
     step.set("no answer in time");
     // No time limit inside: each call brings its own.
     let mut config = AsyncConnectionConfig::new()
@@ -120,7 +132,10 @@ async fn attempt(
         connection,
         driver,
         client_id,
-        address,
+        address: match place {
+            Place::Tcp(address) => Some(address),
+            Place::Unix(_) => None,
+        },
     })
 }
 
@@ -128,10 +143,20 @@ async fn dial(
     server: &Server,
     peer: &Peer,
     host: &Address,
-    address: SocketAddr,
+    place: Place<'_>,
     step: &Cell<&'static str>,
 ) -> Result<Box<dyn Stream>> {
     let unreachable = |error| peer.error(Kind::Connect, "cannot be reached").because(error);
+    let address = match place {
+        Place::Tcp(address) => address,
+        #[cfg(unix)]
+        Place::Unix(path) => {
+            let stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;
+            return Ok(Box::new(stream));
+        }
+        #[cfg(not(unix))]
+        Place::Unix(_) => return Err(peer.error(Kind::InvalidUrl, "this system has no Unix sockets")),
+    };
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     if server.options.tls == Tls::Off {

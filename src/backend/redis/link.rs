@@ -178,7 +178,7 @@ impl Link {
 
     fn install(self: &Rc<Self>, opened: Opened) -> Rc<Live> {
         self.previous.set(opened.client_id);
-        self.reached.set(Some(opened.address));
+        self.reached.set(opened.address);
         self.count.set(self.count.get() + 1);
         self.opened.set(Some(clock::now()));
         let live = Rc::new(Live {

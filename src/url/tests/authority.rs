@@ -113,10 +113,29 @@ fn pgsql_takes_several_hosts_and_the_folders_of_sockets() {
     for text in [
         "rpm+redis://a,b/x",
         "rpm+consul://a,b/x",
-        "rpm+redis://%2Frun/x",
         "rpm+pgsql://a,,b/x",
         "rpm+pgsql://%2F%FF/x",
     ] {
         assert!(refusal(text).message.contains("host in URL"), "{text}");
+    }
+}
+
+#[test]
+fn a_unix_socket_stands_in_place_of_the_host() {
+    for (scheme, port) in [("redis", 0), ("consul", 0), ("pgsql", 5432)] {
+        let remote = remote_of(&format!("rpm+{scheme}://x:p@%2Frun%2Fa.sock/foo"));
+        let host = "/run/a.sock".to_owned();
+        assert_eq!(remote.server.addresses, [Address { host, port }]);
+    }
+    assert_eq!(
+        remote_of("rpm+redis://%2Frun%2Fa.sock/foo").server.to_string(),
+        "Redis at /run/a.sock"
+    );
+    for text in [
+        "rpm+redis://%2Frun%2Fa.sock:1/foo",
+        "rpm+redis://%2Frun%2Fa.sock/foo?tls=true",
+        "rpm+etcd://%2Frun%2Fa.sock/foo",
+    ] {
+        refusal(text);
     }
 }
