@@ -2,7 +2,9 @@ import { after, test } from "node:test"
 import assert from "node:assert/strict"
 import advisoryLock, { strToKey } from "ipc-mutex/advisory-lock/v2"
 import version1 from "ipc-mutex/advisory-lock"
+import { startChild } from "../support/children.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
+import { signal } from "../support/processes.mjs"
 import { noLeftovers, postgres, waitFor } from "../pgsql/patient.mjs"
 import { conString, hearLosses, queued, session } from "./databases.mjs"
 
@@ -40,7 +42,7 @@ test("each hold is independent, also within one object", async (t) => {
     await queued(server, name, 1)
     await first()
     const second = await waiting
-    await first()
+    await assert.rejects(first(), { code: "ERR_NOT_ACQUIRED" })
     assert.equal(await a.tryLock(), undefined, "unlocking twice must not unlock the next hold")
     await second()
     await (await a.tryLock())()
@@ -54,8 +56,24 @@ test("unlock() gives back the oldest hold, and does nothing where there is none"
     assert.equal(await a.tryLock(), undefined)
     await b.unlock()
     assert.equal(await sql.tryLock(key), true)
-    await unlock()
+    await assert.rejects(unlock(), { code: "ERR_NOT_ACQUIRED" })
     assert.equal(await a.tryLock(), undefined)
+})
+
+test("a program that only holds a lock stays alive", async (t) => {
+    const { name, b } = contenders(t)
+    const code = `
+        const { default: advisoryLock } = await import(${JSON.stringify(new URL("../../lib/adapters/advisory-lock/v2.mjs", import.meta.url))})
+        const unlock = await advisoryLock(process.argv[2])(process.argv[3]).lock()
+        process.once("SIGUSR2", unlock)
+        process.channel.unref()
+        process.send("held")`
+    const child = await startChild(t, new URL(`data:text/javascript,${encodeURIComponent(code)}`), [ conString(server), name ])
+    await child.message("held")
+    assert.equal(await b.tryLock(), undefined)
+    signal(child.pid, "SIGUSR2")
+    await child.success()
+    await (await b.lock())()
 })
 
 test("shared holds go together, and exclusive ones wait for them", async (t) => {

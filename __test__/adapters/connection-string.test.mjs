@@ -46,10 +46,18 @@ describe("a connection string", () => {
         "postgres://u@%2Fvar%2Frun/d": "u@%2Fvar%2Frun/d",
         "postgres://u@h/d?dbname=e&password=p": "u:p@h/e",
         "postgres://u@h/d?sslmode=disable": "u@h/d tls=undefined",
-        "postgres://u@h/d?sslmode=require": "u@h/d tls=insecure",
-        "postgres://u@h/d?ssl=true": "u@h/d tls=insecure",
-        "postgres://u@h/d?sslmode=require&sslrootcert=/ca.pem": "u@h/d tls=verify-ca ca=/ca.pem",
-        "postgres://u@h/d?sslmode=verify-ca&sslrootcert=/ca.pem": "u@h/d tls=verify-ca ca=/ca.pem",
+        "postgres://u@h/d?sslmode=require": "u@h/d tls=true",
+        "postgres://u@h/d?sslmode=prefer": "u@h/d tls=true",
+        "postgres://u@h/d?sslmode=no-verify": "u@h/d tls=insecure",
+        "postgres://u@h/d?ssl=true": "u@h/d tls=true",
+        "postgres://u@h/d?ssl=no-verify": "u@h/d tls=insecure",
+        "postgres://u@h/d?ssl=0": "u@h/d tls=undefined",
+        "postgres://u@h/d?sslrootcert=/ca.pem": "u@h/d tls=true ca=/ca.pem",
+        "postgres://u@h/d?sslmode=require&uselibpqcompat=true": "u@h/d tls=insecure",
+        "postgres://u@h/d?sslmode=verify-ca&sslrootcert=/ca.pem&uselibpqcompat=true": "u@h/d tls=verify-ca ca=/ca.pem",
+        "pg://u:100%25sure%@h/d": "u:100%25sure%25@h/d",
+        "postgres://u@h/d?sslmode=require&sslrootcert=/ca.pem": "u@h/d tls=true ca=/ca.pem",
+        "postgres://u@h/d?sslmode=verify-ca&sslrootcert=/ca.pem": "u@h/d tls=true ca=/ca.pem",
         "postgres://u@h/d?sslmode=verify-full&sslrootcert=system": "u@h/d tls=true",
         "postgres://u@h/d?sslmode=verify-full&sslcert=/c.pem&sslkey=/k.pem": "u@h/d tls=true crt=/c.pem key=/k.pem",
         "postgres://u@h/d?connect_timeout=0": "u@h/d connect_timeout=3600",
@@ -67,7 +75,7 @@ describe("a connection string", () => {
     test("that makes no sense is refused at once, without its secrets", () => {
         const wrong = [ "hunter2", "localhost/app", "mysql://u:hunter2@h/d", "host=h password='hunter2", "host=h hunter2", "=hunter2",
             "postgres://u:hunter2@h:port/d", "postgres://u:hunter2@h:0/d", "postgres://u:hunter2@h:65536/d", "postgres://u:hunter2%ff@h/d",
-            "postgres://u:hunter2@h/d?sslmode=hunter2", "postgres://u:hunter2@h/d?hunter2", "postgres://u:hunter2@h/d?connect_timeout=hunter2",
+            "postgres://u:hunter2@h/d?sslmode=hunter2", "postgres://u:hunter2@h/d?ssl=hunter2", "postgres://u:hunter2@h/d?hunter2", "postgres://u:hunter2@h/d?connect_timeout=hunter2",
             "postgres://u:hunter2@h/d?sslcert=/c.pem&sslmode=require", "postgres://u:hunter2@h1,h2:5/d?port=1,2,3", "host=h\0 password=hunter2" ]
         for (const text of wrong)
             assert.throws(() => advisoryLock(text), (error) => {
@@ -78,8 +86,9 @@ describe("a connection string", () => {
             }, text)
     })
 
-    test("of another type is refused, a missing variable above all", () => {
-        for (const text of [ undefined, null, 5, new URL("postgres://h/d") ])
+    test("that is missing is one that leaves everything to the environment; one of another type is refused", () => {
+        assert.equal(meaning(undefined), meaning(""))
+        for (const text of [ null, 5, new URL("postgres://h/d") ])
             assert.throws(() => advisoryLock(text), { name: "TypeError", code: "ERR_INVALID_ARG_TYPE" })
     })
 
@@ -159,36 +168,38 @@ describe("on a server", () => {
         await noLeftovers(server)
     })
 
-    test("without TLS, prefer goes on in plain text, and require does not", async (t) => {
+    test("without TLS, only a string that asks for none goes on in plain text", async (t) => {
         const server = await postgres(t, { password: true })
-        for (const sslmode of [ "disable", "allow", "prefer" ])
-            assert.equal(await locks(t, server, conString(server, { sslmode })), true, sslmode)
+        assert.equal(await locks(t, server, conString(server, { sslmode: "disable" })), true)
         assert.equal(await locks(t, server, conString(server)), true)
-        await assert.rejects(locks(t, server, conString(server, { sslmode: "require" })), { code: "ERR_TLS" })
+        for (const params of [ { sslmode: "require" }, { sslmode: "prefer" }, { ssl: "no-verify" }, { ssl: "true" } ])
+            await assert.rejects(locks(t, server, conString(server, params)), { code: "ERR_TLS" }, JSON.stringify(params))
     })
 
     test("with TLS, each sslmode verifies what it promises", async (t) => {
         const server = await postgres(t, { password: true, tls: true })
         const { ca, unknownCa } = tlsFiles
-        const good = [ {}, { sslmode: "prefer" }, { sslmode: "require" }, { sslmode: "require", sslrootcert: ca },
+        const good = [ {}, { sslmode: "no-verify" }, { ssl: "no-verify" }, { sslmode: "require", sslrootcert: ca }, { sslmode: "prefer", sslrootcert: ca },
             { sslmode: "verify-ca", sslrootcert: ca }, { sslmode: "verify-full", sslrootcert: ca } ]
         for (const params of good)
             assert.equal(await locks(t, server, conString(server, params)), true, JSON.stringify(params))
         for (const sslmode of [ "require", "verify-ca", "verify-full" ])
             await assert.rejects(locks(t, server, conString(server, { sslmode, sslrootcert: unknownCa })), { code: "ERR_TLS" }, sslmode)
-        await assert.rejects(locks(t, server, conString(server, { sslmode: "verify-full" })), { code: "ERR_TLS" })
+        for (const params of [ { sslmode: "verify-full" }, { sslmode: "require" }, { sslmode: "prefer" }, { ssl: "true" } ])
+            await assert.rejects(locks(t, server, conString(server, params)), { code: "ERR_TLS" }, JSON.stringify(params))
         await assert.rejects(locks(t, server, conString(server, { sslmode: "disable" })), { code: "ERR_AUTH" })
     })
 
-    test("verify-ca accepts a certificate for another host name, verify-full does not, and neither an expired one", async (t) => {
+    test("libpq's verify-ca accepts a certificate for another host name, all others do not, and none an expired one", async (t) => {
         const { ca } = tlsFiles
         const elsewhere = await postgres(t, { password: true, tls: "wrong-name" })
-        assert.equal(await locks(t, elsewhere, conString(elsewhere, { sslmode: "verify-ca", sslrootcert: ca })), true)
+        assert.equal(await locks(t, elsewhere, conString(elsewhere, { sslmode: "verify-ca", sslrootcert: ca, uselibpqcompat: true })), true)
+        await assert.rejects(locks(t, elsewhere, conString(elsewhere, { sslmode: "verify-ca", sslrootcert: ca })), { code: "ERR_TLS" })
         await assert.rejects(locks(t, elsewhere, conString(elsewhere, { sslmode: "verify-full", sslrootcert: ca })), { code: "ERR_TLS" })
         const expired = await postgres(t, { password: true, tls: "expired" })
         for (const sslmode of [ "verify-ca", "verify-full" ])
             await assert.rejects(locks(t, expired, conString(expired, { sslmode, sslrootcert: ca })), { code: "ERR_TLS" })
-        assert.equal(await locks(t, expired, conString(expired, { sslmode: "require" })), true)
+        assert.equal(await locks(t, expired, conString(expired, { sslmode: "no-verify" })), true)
     })
 
     test("a client's certificate is shown where the server wants one", async (t) => {

@@ -15,7 +15,7 @@ const void1: void = await lockShared()
 const key: [ number, number ] = strToKey("name")
 const url: string = mutexUrl("", name)
 // @ts-expect-error a connection string is a text
-advisoryLock(undefined)
+advisoryLock(5)
 // @ts-expect-error a pair has two numbers
 create([ 1 ])
 

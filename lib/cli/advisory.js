@@ -13,7 +13,8 @@ const DB = { db: { type: "string" } }
 
 /** The lock's URL. @param {{ db?: string }} values */
 function url ({ db }, name) {
-    const connectionString = db ?? process.env.PG_CONNECTION_STRING
+    // An empty one leaves the rest to the PG* variables.
+    const connectionString = db || process.env.PG_CONNECTION_STRING || db
     if (connectionString === undefined)
         throw usage("no database: set PG_CONNECTION_STRING, or give --db (see --help)")
     return require("../adapters/advisory-lock/index.js").mutexUrl(connectionString, name)

@@ -8,15 +8,15 @@ const { MutexError } = require("../../../index.js")
  * a value, which may be a password.
  */
 
-const URI = /^postgres(?:ql)?:\/\//
+const URI = /^(?:postgres(?:ql)?|pg):\/\//
 
 /**
  * What a connection string says, by the names that libpq gives the parameters. Several hosts and ports are joined by commas.
- * @param {string} text
+ * @param {string} [text] without it, the environment says everything
  * @returns {Record<string, string>}
  * @throws {MutexError} ERR_INVALID_URL
  */
-function parse (text) {
+function parse (text = "") {
     if (typeof text !== "string") {
         const error = new TypeError(`a connection string must be a string, not ${text === null ? "null" : typeof text}`)
         error.code = "ERR_INVALID_ARG_TYPE"
@@ -73,7 +73,8 @@ function hostAndPort (text) {
 
 function decode (text, what) {
     try {
-        return decodeURIComponent(text)
+        // As node-postgres does: a percent sign that encodes nothing stands for itself.
+        return decodeURIComponent(text.replace(/%(?![0-9a-f]{2})/gi, "%25"))
     }
     catch {
         throw invalid(`${what} is not percent-encoded UTF-8`)

@@ -8,7 +8,7 @@ const LONGEST = 2 ** 31 - 1
  * keeps the process alive, also where `fn` waits for nothing but the end of its lock.
  *
  * @template T
- * @param {{ loss: Promise<never> }} hold
+ * @param {{ loss: Promise<never>, told: (error: unknown) => void }} hold
  * @param {() => Promise<unknown>} release gives the lock back
  * @param {() => T | Promise<T>} [fn]
  * @returns {Promise<T>} what `fn` resolves to; rejects with the loss as soon as the lock is lost, whatever `fn` still does
@@ -20,6 +20,7 @@ async function guarded (hold, release, fn) {
         result = await Promise.race([ hold.loss, run(fn) ])
     }
     catch (error) {
+        hold.told(error)
         // What `fn` threw, or the loss itself, says more than a failed release.
         await release().catch(() => {})
         throw error

@@ -17,14 +17,20 @@
  *   pairs; the `PG*` environment variables fill what is missing. It is read at once: `ERR_INVALID_URL` is thrown, not rejected.
  * @returns makes the mutex object of a lock. Nothing connects before the first call of one of its functions.
  */
-declare function advisoryLock (connectionString: string): advisoryLock.CreateMutex
+declare function advisoryLock (connectionString?: string): advisoryLock.CreateMutex
 
 declare namespace advisoryLock {
     /** A name, or the two signed 32-bit integers of `pg_advisory_lock(int4, int4)` themselves. */
     export type LockName = string | readonly [ number, number ]
 
-    /** Makes the mutex object of one lock. Each object is an owner of its own, like a PostgreSQL session. */
-    export type CreateMutex = (lockName: LockName) => AdvisoryMutex
+    /** Makes the mutex object of one lock. All that one of these makes is one owner, a PostgreSQL session. */
+    export interface CreateMutex {
+        (lockName: LockName): AdvisoryMutex
+        readonly client: {
+            /** Gives back everything that the session holds. */
+            end (): Promise<void>
+        }
+    }
 
     /**
      * Functions, not methods: they may be destructured. All reject with a `MutexError`: `ERR_CONNECT`, `ERR_AUTH`, `ERR_TLS` or

@@ -3,7 +3,7 @@
 const { Pool } = require("./pool.js")
 const { Stack } = require("./stack.js")
 const { guarded } = require("./guarded.js")
-const { strToKey } = require("./key.js")
+const { keyOf, strToKey } = require("./key.js")
 const { database } = require("./url.js")
 
 /**
@@ -13,7 +13,22 @@ const { database } = require("./url.js")
  */
 function advisoryLock (connectionString) {
     const url = database(connectionString)
-    return (lockName) => createMutex(new Pool(url(lockName)))
+    /** By the lock's key. All that one call of `advisoryLock` gives out is one session, as it is one connection in the original. */
+    const session = new Map()
+    const create = (lockName) => {
+        const key = keyOf(lockName).join()
+        let mutex = session.get(key)
+        if (mutex === undefined)
+            session.set(key, mutex = createMutex(new Pool(url(lockName))))
+        return mutex.functions
+    }
+    create.client = {
+        /** Gives back all locks, as the end of the session does. */
+        async end () {
+            await Promise.all([ ...session.values() ].map((mutex) => mutex.end()))
+        }
+    }
+    return create
 }
 
 /**
@@ -25,11 +40,18 @@ function createMutex (pool) {
     let loss
     /** How many of the exclusive hold's takings are shared ones: who excludes all others needs no shared lock beside. */
     let covered = 0
-    const exclusive = new Stack(pool, false, (error) => {
+    const lost = (hold, error) => {
         loss = error
+        hold.ontold = (told) => {
+            if (told === loss)
+                loss = undefined
+        }
+    }
+    const exclusive = new Stack(pool, false, (hold, error) => {
+        lost(hold, error)
         covered = 0
     })
-    const shared = new Stack(pool, true, (error) => { loss = error })
+    const shared = new Stack(pool, true, lost)
 
     /** Each call begins so: the first one after a loss hears of it. */
     function begin () {
@@ -55,7 +77,13 @@ function createMutex (pool) {
         return exclusive.leave(hold)
     }
 
-    return {
+    async function end () {
+        covered = 0
+        loss = undefined
+        await Promise.all([ exclusive.end(), shared.end() ])
+    }
+
+    const functions = {
         async lock () {
             begin()
             await exclusive.enter(true)
@@ -91,6 +119,7 @@ function createMutex (pool) {
             return guarded(hold, () => leaveShared(hold), fn)
         }
     }
+    return { functions, end }
 }
 
 module.exports = advisoryLock

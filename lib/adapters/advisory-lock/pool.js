@@ -64,6 +64,8 @@ async function opened (url) {
 class Hold {
     /** Rejects when the lock is lost; never resolves, and may be left unheard. */
     loss
+    /** Set by those who tell of a loss later: called when the caller has been told already. */
+    ontold
     #mutex
     #over
 
@@ -78,6 +80,11 @@ class Hold {
     }
 
     #lose
+
+    /** The caller hears of `error`, which may be the loss. */
+    told (error) {
+        this.ontold?.(error)
+    }
 
     /** Gives the lock back, once; rejects with the loss if it was lost. */
     async release () {

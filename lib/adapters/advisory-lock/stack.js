@@ -16,7 +16,7 @@ class Stack {
     /**
      * @param {import("./pool.js").Pool} pool
      * @param {boolean} shared
-     * @param {(error: Error) => void} onlost called when a hold is lost
+     * @param {(hold: object, error: Error) => void} onlost called when a hold is lost
      */
     constructor (pool, shared, onlost) {
         this.#pool = pool
@@ -84,12 +84,21 @@ class Stack {
         return true
     }
 
+    /** Gives everything back, however often it was taken. */
+    async end () {
+        await this.#request?.answer.catch(() => {})
+        const hold = this.#hold
+        this.#hold = null
+        this.#count = 0
+        await hold?.release()
+    }
+
     #lose (hold, error) {
         if (hold === this.#hold) {
             this.#hold = null
             this.#count = 0
             hold.release().catch(() => {})
-            this.#onlost(error)
+            this.#onlost(hold, error)
         }
     }
 }

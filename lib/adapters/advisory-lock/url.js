@@ -22,8 +22,12 @@ const WITHOUT_MEANING = new Set([
     "keepalives_interval", "load_balance_hosts", "options", "sslcompression", "sslsni", "target_session_attrs", "tcp_user_timeout"
 ])
 
-/** What each `sslmode` is for a mutex; undefined: no encryption. */
-const TLS = { disable: undefined, allow: "prefer", prefer: "prefer", require: "insecure", "verify-ca": "verify-ca", "verify-full": "true" }
+/** What each `sslmode` is for a mutex, as node-postgres has it, whose users change their import to this; undefined: no encryption. */
+const TLS = { disable: undefined, allow: "true", prefer: "true", require: "true", "verify-ca": "true", "verify-full": "true", "no-verify": "insecure" }
+/** The same as libpq has it, which node-postgres knows as `uselibpqcompat=true`. */
+const LIBPQ = { disable: undefined, allow: "prefer", prefer: "prefer", require: "insecure", "verify-ca": "verify-ca", "verify-full": "true" }
+/** What `ssl` says in place of `sslmode`. */
+const SSL = { true: "verify-full", 1: "verify-full", false: "disable", 0: "disable", "no-verify": "no-verify" }
 
 /** libpq waits without limit when it is told to wait 0 seconds; an hour is the longest that a mutex accepts. */
 const LONGEST = 3600
@@ -38,15 +42,18 @@ const invalid = (why) => new MutexError("ERR_INVALID_URL", `invalid connection s
  */
 function database (text) {
     const given = connectionString.parse(text)
-    // What JDBC and node-postgres know as `ssl=true`.
-    if (given.ssl !== undefined && given.sslmode === undefined)
-        given.sslmode = { true: "require", 1: "require" }[given.ssl] ?? "disable"
+    if (given.ssl !== undefined && !Object.hasOwn(SSL, given.ssl))
+        throw invalid(`ssl must be one of ${Object.keys(SSL).join(", ")}`)
+    if (given.ssl !== undefined)
+        given.sslmode ??= SSL[given.ssl]
+    const isLibpq = given.uselibpqcompat === "true"
     delete given.ssl
+    delete given.uselibpqcompat
     warnOfUnknown(given)
     const known = { ...fromEnvironment(given), ...given }
     const user = known.user ?? os.userInfo().username
     const base = `rpm+pgsql://${userinfo(user, known.password)}@${hosts(known)}/${encodeURIComponent(known.dbname ?? user)}`
-    const common = parameters(known)
+    const common = parameters(known, isLibpq ? LIBPQ : TLS)
     return (lockName) => {
         const query = new URLSearchParams({ pair: keyOf(lockName).join(","), ...common })
         return `${base}/${shownName(lockName)}?${query}`
@@ -95,11 +102,13 @@ function written (host) {
     return host.includes(":") ? `[${host}]` : host
 }
 
-function parameters ({ sslmode = "prefer", sslrootcert, sslcert, sslkey, connect_timeout: seconds, application_name: application }) {
-    if (!Object.hasOwn(TLS, sslmode))
-        throw invalid(`sslmode must be one of ${Object.keys(TLS).join(", ")}`)
-    // A root certificate makes "require" verify, as in libpq.
-    const tls = TLS[sslmode === "require" && sslrootcert !== undefined ? "verify-ca" : sslmode]
+function parameters ({ sslmode, sslrootcert, sslcert, sslkey, connect_timeout: seconds, application_name: application }, modes) {
+    if (sslmode !== undefined && !Object.hasOwn(modes, sslmode))
+        throw invalid(`sslmode must be one of ${Object.keys(modes).join(", ")}`)
+    const hasFiles = sslrootcert !== undefined || sslcert !== undefined || sslkey !== undefined
+    // Who asks for nothing gets what there is; who names certificates wants them used. A root certificate makes libpq's "require" verify.
+    const mode = sslmode === "require" && sslrootcert !== undefined ? "verify-ca" : sslmode ?? (hasFiles ? "verify-full" : undefined)
+    const tls = mode === undefined ? "prefer" : modes[mode]
     const query = {}
     if (tls !== undefined) {
         query.tls = tls

@@ -1,5 +1,6 @@
 "use strict"
 
+const { MutexError } = require("../../../index.js")
 const { Pool } = require("./pool.js")
 const { guarded } = require("./guarded.js")
 const { strToKey } = require("./key.js")
@@ -23,19 +24,31 @@ function advisoryLock (connectionString) {
     }
 }
 
+/** The longest time that a timer can wait. */
+const LONGEST = 2 ** 31 - 1
+
 /** The functions of one mode; each hold is independent of all others. */
 function calls (pool, shared) {
     /** The unlock functions of what is held, oldest first. */
     const held = new Set()
 
     function holding (hold) {
-        let released
-        const unlock = () => {
+        let isReleased = false
+        // A held lock keeps the process alive, as the connection behind it does in the original.
+        const alive = setInterval(() => {}, LONGEST)
+        const over = () => {
+            clearInterval(alive)
             held.delete(unlock)
-            return released ??= hold.release()
+        }
+        const unlock = async () => {
+            if (isReleased)
+                throw new MutexError("ERR_NOT_ACQUIRED", "the lock has been unlocked before")
+            isReleased = true
+            over()
+            await hold.release()
         }
         held.add(unlock)
-        hold.loss.catch(() => held.delete(unlock))
+        hold.loss.catch(over)
         return unlock
     }
 
