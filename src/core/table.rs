@@ -178,11 +178,14 @@ impl<T> Table<T> {
         }
     }
 
-    /// The hold of whoever has a pinned lock exclusively.
-    pub fn exclusive_hold(&self, key: LockKey) -> Option<Ticket> {
+    /// Who has a pinned lock exclusively, and by which hold.
+    pub fn exclusive_holder(&self, key: LockKey) -> Option<(Ticket, OwnerId)> {
         let index = self.locks.get(key.0)?.holders.first()?;
         let request = self.requests.get(index)?;
-        (request.mode == Mode::Exclusive).then(|| self.ticket(index)).flatten()
+        (request.mode == Mode::Exclusive)
+            .then(|| self.ticket(index))
+            .flatten()
+            .map(|ticket| (ticket, request.owner))
     }
 
     /// Keeps lock `id` in the table, also while nobody uses it, until `unpin` was called as often. `None` only if there

@@ -1,33 +1,29 @@
-//! Requests of this process that wait for one lock as one.
+//! Readers of this process who wait for one lock share a session for it, and what that is granted.
 //!
-//! Who waits at the server needs a session for it, so readers share one: the server grants the lock to their session, and
-//! there each takes a share of its own, which is given at once, because PostgreSQL counts what a session has already.
-//! Nobody passes a writer like this: a reader joins a group only if no writer stands behind it at the server, and
-//! becomes a group of its own otherwise. Writers are always groups of one.
+//! Nobody passes a writer like this: a reader joins a group only if no writer stands behind it at the server, and becomes a group of its
+//! own otherwise.
 
-use super::failure::Fault;
+use super::control::Control;
 use super::key::Key;
-use super::request::{Phase, Request};
-use super::session::Session;
+use super::request::{Phase, Request, Wait};
+use super::session::Parameter;
 use super::sql;
 use crate::backend::Refusal;
 use crate::core::mode::Mode;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use tokio::sync::Notify;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
+/// Requests of this process that wait for one lock as one. Writers are always groups of one.
 pub struct Group {
     pub key: Key,
     pub mode: Mode,
-    /// The process id of the server's session that waits, once there is one.
-    pub pid: Cell<Option<i32>>,
+    pub wait: Rc<Wait>,
     /// In the order of their coming; never empty while the group is open.
     members: RefCell<Vec<Rc<Request>>>,
     closed: Cell<bool>,
-    stirred: Notify,
 }
 
 impl Group {
@@ -35,31 +31,25 @@ impl Group {
         let group = Rc::new(Self {
             key: first.key,
             mode: first.ask.mode,
-            pid: Cell::new(None),
+            wait: Rc::default(),
             members: RefCell::default(),
             closed: Cell::new(false),
-            stirred: Notify::new(),
         });
         group.enter(first);
         group
     }
 
-    fn enter(self: &Rc<Self>, request: Rc<Request>) {
+    fn enter(&self, request: Rc<Request>) {
         if request.is_withdrawn() {
-            self.stir();
+            self.wait.stirred.notify_one();
         }
-        *request.waits_in.borrow_mut() = Some(self.clone());
+        *request.wait.borrow_mut() = self.wait.clone();
         self.members.borrow_mut().push(request);
     }
 
     /// For whom the group goes to the server.
     pub fn first(&self) -> Option<Rc<Request>> {
         self.members.borrow().first().cloned()
-    }
-
-    /// Somebody wants to leave.
-    pub fn stir(&self) {
-        self.stirred.notify_one();
     }
 
     /// Lets all go who want to, but for the last one, for whom something may still have to be undone at the server.
@@ -70,7 +60,8 @@ impl Group {
         let last = if awaited { None } else { members.pop() };
         members.retain(|member| {
             if member.is_withdrawn() {
-                member.stands_alone(Phase::Refused(withdrawn()));
+                member.wait.replace(Rc::default());
+                member.enters(Phase::Refused(withdrawn()));
             }
             !member.is_withdrawn()
         });
@@ -81,33 +72,46 @@ impl Group {
     /// Resolves when nobody waits any more.
     pub async fn deserted(&self) {
         while self.sweep() {
-            self.stirred.notified().await;
+            self.wait.stirred.notified().await;
         }
     }
 
-    /// One of them leaves the group, with what has become of it.
-    pub fn part(&self, member: &Rc<Request>, phase: Phase) {
+    /// One of them leaves the group, because it was granted the lock elsewhere.
+    pub fn part(&self, member: &Rc<Request>) {
         self.members.borrow_mut().retain(|other| !Rc::ptr_eq(other, member));
-        member.stands_alone(phase);
+        member.wait.replace(Rc::default());
     }
 
     /// All leave it, with what becomes of them still to be said.
     pub fn take(&self) -> Vec<Rc<Request>> {
-        self.members.take()
+        let members = self.members.take();
+        for member in &members {
+            member.wait.replace(Rc::default());
+        }
+        members
+    }
+
+    /// All leave it, and none has got the lock.
+    pub fn refuse(&self, refusal: &Refusal) {
+        for member in self.take() {
+            member.enters(Phase::Refused(refusal.clone()));
+        }
     }
 
     /// Whether a writer stands behind this group in the server's queue. As long as the group is not in the queue itself, nobody
     /// does.
-    async fn holds_back_a_writer(&self, session: &Session) -> Result<bool, Fault> {
-        let Some(pid) = self.pid.get() else { return Ok(false) };
+    async fn holds_back_a_writer(&self, control: &Control) -> Result<bool> {
+        let Some(pid) = self.wait.pid.get() else {
+            return Ok(false);
+        };
         let (class, object, sub) = self.key.locator();
-        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+        let parameters: [Parameter<'_>; 4] = [
             (&class, Type::INT8),
             (&object, Type::INT8),
             (&sub, Type::INT2),
             (&pid, Type::INT4),
         ];
-        let rows = session.rows(&sql::writer_behind(), &parameters).await?;
+        let rows = control.ask(|_| sql::writer_behind(), &parameters).await?;
         Ok(rows.first().is_none_or(|row| row.try_get(0).unwrap_or(true)))
     }
 }
@@ -127,13 +131,12 @@ pub enum Joining {
 pub struct Groups(RefCell<HashMap<Key, Rc<Group>>>);
 
 impl Groups {
-    /// Lets the request wait with the readers of this process who wait already, if that passes nobody. `session` is asked
-    /// about that.
-    pub async fn join(&self, request: &Rc<Request>, session: &Session) -> Result<Joining, Fault> {
+    /// Lets the request wait with the readers of this process who wait already, if that passes nobody.
+    pub async fn join(&self, request: &Rc<Request>, control: &Control) -> Result<Joining> {
         let Some(group) = self.open_to(request) else {
             return Ok(Joining::Alone);
         };
-        if group.holds_back_a_writer(session).await? {
+        if group.holds_back_a_writer(control).await? {
             return Ok(Joining::Alone);
         }
         if group.closed.get() {

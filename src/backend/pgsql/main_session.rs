@@ -1,173 +1,92 @@
-//! The session that all uncontended locks of the process share, and its return after a cut.
+//! The session that all uncontended locks of the process share.
+//!
+//! To PostgreSQL a session is one owner: it would grant the session's own locks again, whatever the mode, and count. So the
+//! session is asked only for what nobody of ours has on it, and for further shared holds of a shared lock; [`Claims`] knows.
 
-use super::claims::{Admission, Claims};
-use super::failure::Fault;
-use super::key::{Key, Shape};
-use super::login::{Login, Pooler};
-use super::request::{Hold, Place, Request};
-use super::session::{self, Session};
-use super::sql::{Call, TERMINATE, Verb};
-use crate::backend::{Event, Taken};
-use crate::clock;
+use super::key::Key;
+use super::login::{Fault, Login, SessionId};
+use super::session::{Purpose, Session, Standing};
+use super::sql::{Call, Verb};
 use crate::core::mode::Mode;
-use crate::error::{Error, Kind, Result};
-use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
-use std::time::Duration;
-use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_postgres::types::Type;
+use crate::error::Result;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use tokio::sync::Semaphore;
 
-/// What the main session does most often.
-const TYPICAL: Call = Call {
-    verb: Verb::Try,
-    mode: Mode::Exclusive,
-    fenced: false,
-    shape: Shape::Big,
-};
-/// How long the server gets to end one of our former sessions.
-const BURIAL: Duration = Duration::from_secs(1);
-
-/// A living main session.
-#[derive(Clone)]
-pub struct Trunk {
-    pub session: Rc<Session>,
-    pub claims: Rc<Claims>,
-}
-
-type Attempt = watch::Receiver<Option<Result<Trunk>>>;
+/// How many statements are on their way at a time: a heartbeat has to wait for so many, at most.
+const WINDOW: usize = 64;
 
 pub struct MainSession {
-    login: Rc<Login>,
-    trunk: RefCell<Option<Trunk>>,
-    attempt: RefCell<Option<Attempt>>,
-    connected_before: Cell<bool>,
-    closed: Cell<bool>,
+    standing: Rc<Standing>,
+    /// Those of the latest session.
+    claims: RefCell<Option<Rc<Claims>>>,
+    window: Rc<Semaphore>,
+}
+
+/// The main session, and what is claimed on it.
+#[derive(Clone)]
+pub struct Main {
+    pub session: Rc<Session>,
+    pub claims: Rc<Claims>,
+    window: Rc<Semaphore>,
 }
 
 impl MainSession {
-    pub fn new(login: Rc<Login>) -> Rc<Self> {
-        Rc::new(Self {
-            login,
-            trunk: RefCell::default(),
-            attempt: RefCell::default(),
-            connected_before: Cell::new(false),
-            closed: Cell::new(false),
-        })
+    pub fn new(login: &Rc<Login>) -> Self {
+        Self {
+            standing: Standing::new(login, Purpose::Locks),
+            claims: RefCell::default(),
+            window: Rc::new(Semaphore::new(WINDOW)),
+        }
     }
 
     /// The session if it is there.
-    pub fn current(&self) -> Option<Trunk> {
-        self.trunk.borrow().clone().filter(|trunk| trunk.session.is_open())
+    pub fn current(&self) -> Option<Rc<Session>> {
+        self.standing.current()
     }
 
-    /// The session, connected anew if it was cut. All who ask meanwhile share one attempt and its failure.
-    pub async fn trunk(self: &Rc<Self>) -> Result<Trunk> {
-        if let Some(trunk) = self.current() {
-            return Ok(trunk);
-        }
-        if self.closed.get() {
-            return Err(Error::new(Kind::Closed, "the server's last mutex was closed"));
-        }
-        let known = self.attempt.borrow().clone();
-        let mut attempt = known.unwrap_or_else(|| self.begin());
-        let outcome = attempt
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| Err(Error::new(Kind::Connect, "the connection attempt was given up")))
-    }
-
-    fn begin(self: &Rc<Self>) -> Attempt {
-        let (done, attempt) = watch::channel(None);
-        *self.attempt.borrow_mut() = Some(attempt.clone());
-        let this = self.clone();
-        tokio::task::spawn_local(async move {
-            let outcome = this.connect().await;
-            this.attempt.borrow_mut().take();
-            if let Ok(trunk) = &outcome {
-                tokio::task::spawn_local(tell_end(Rc::downgrade(&this), trunk.session.clone()));
-            }
-            done.send_replace(Some(outcome));
-        });
-        attempt
-    }
-
-    async fn connect(&self) -> Result<Trunk> {
-        self.login.refresh_tls()?;
-        self.login.pooler.set(Pooler::None);
-        let session = session::open(&self.login, TYPICAL).await?;
-        let trunk = Trunk {
-            session,
-            claims: Rc::default(),
+    /// The session, opened if it is not there.
+    pub async fn get(&self) -> Result<Main> {
+        let session = self.standing.session().await?;
+        let mut latest = self.claims.borrow_mut();
+        let claims = match &*latest {
+            Some(claims) if claims.of == session.id => claims.clone(),
+            _ => latest.insert(Rc::new(Claims::on(session.id))).clone(),
         };
-        if self.closed.get() {
-            trunk.session.close();
-            return Err(Error::new(Kind::Closed, "the server's last mutex was closed"));
-        }
-        bury(&self.login, &trunk.session).await;
-        *self.trunk.borrow_mut() = Some(trunk.clone());
-        if self.connected_before.replace(true) {
-            let _ = self.login.context.events.send(Event::Reconnected);
-        }
-        Ok(trunk)
+        Ok(Main {
+            session,
+            claims,
+            window: self.window.clone(),
+        })
     }
 
-    /// Makes sure that none of our former sessions lives on at the server, where it would keep what it held.
-    pub async fn bury(self: &Rc<Self>) -> Result<()> {
-        if self.login.ghosts.borrow().is_empty() {
-            return Ok(());
-        }
-        let trunk = self.trunk().await?;
-        bury(&self.login, &trunk.session).await;
-        Ok(())
+    /// See [`Standing::rest`]. Nothing may be held.
+    pub fn rest(&self) {
+        self.standing.rest();
     }
 
-    /// Ends the session in order, and any attempt to make one.
+    /// See [`Standing::close`].
     pub fn close(&self) -> Option<Rc<Session>> {
-        self.closed.set(true);
-        let trunk = self.trunk.borrow_mut().take()?;
-        trunk.session.close();
-        Some(trunk.session)
+        self.standing.close()
     }
 }
 
-/// Tells of the end of the main session, unless that is wanted.
-async fn tell_end(main: Weak<MainSession>, session: Rc<Session>) {
-    session.ended().await;
-    if let Some(main) = main.upgrade()
-        && !main.closed.get()
-    {
-        let _ = main.login.context.events.send(Event::Disconnected);
-    }
-}
-
-impl Trunk {
-    /// Tries to take the lock at once, unless one of our own is in the way here. `None` means: not now.
+impl Main {
+    /// Tries to take the lock at once, unless one of our own is in the way here. Whether that worked.
     ///
-    /// On `Err` the session does not have the lock for this request.
-    pub async fn attempt(&self, request: &Rc<Request>) -> Result<Option<Taken>, Fault> {
-        let (key, mode) = (request.key, request.ask.mode);
+    /// On `Err` the session does not have the lock for the caller.
+    pub async fn attempt(&self, key: Key, mode: Mode) -> Result<bool, Fault> {
         let verb = match self.claims.enter(key, mode) {
             Admission::First => Verb::Try,
             Admission::Another => Verb::TryUnlessAwaited,
-            Admission::No => return Ok(None),
+            Admission::No => return Ok(false),
         };
-        let call = Call {
-            fenced: request.ask.fenced,
-            ..session::call(verb, mode, key)
-        };
-        let leased_at = clock::now();
-        match self.session.call(call, key).await {
-            Ok(answer) if answer.done && self.session.is_open() => {
-                let place = Place::Main(self.claims.clone());
-                self.session.rename_for(key, &request.ask).await;
-                Ok(Some(hold(request, &self.session, place, answer.token, leased_at)))
-            }
+        match self.call(verb, mode, key).await {
+            Ok(true) if self.session.is_open() => Ok(true),
             Ok(_) => {
                 self.claims.leave(key);
-                Ok(None)
+                Ok(false)
             }
             Err(fault) => {
                 self.claims.doubt(key);
@@ -179,12 +98,25 @@ impl Trunk {
 
     /// Gives one hold back. Whether the server had it.
     pub async fn free(&self, key: Key, mode: Mode) -> Result<bool, Fault> {
-        let freed = free(&self.session, key, mode).await;
+        let mut cancelled = 0;
+        let freed = loop {
+            match self.call(Verb::Free, mode, key).await {
+                Err(Fault::Cancelled(_)) if cancelled < 2 => cancelled += 1,
+                // If it was cancelled after it had done its work, the next one finds nothing.
+                outcome => break outcome.map(|freed| freed || cancelled > 0),
+            }
+        };
         if freed.is_err() {
             self.claims.doubt(key);
         }
         self.leave(key, mode).await;
         freed
+    }
+
+    async fn call(&self, verb: Verb, mode: Mode, key: Key) -> Result<bool, Fault> {
+        // The window is never closed.
+        let _turn = self.window.acquire().await;
+        self.session.call(Call::new(verb, mode, key), key).await
     }
 
     /// Takes a request off the claims; the last one settles what is in doubt, by giving back until there is nothing left.
@@ -197,7 +129,7 @@ impl Trunk {
 
     async fn drain(&self, key: Key, mode: Mode) {
         while self.session.is_open() && self.claims.must_drain(key) {
-            match free(&self.session, key, mode).await {
+            match self.call(Verb::Free, mode, key).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(fault) => self.session.cut(fault.into()),
@@ -206,57 +138,122 @@ impl Trunk {
     }
 }
 
-/// Gives one hold back on `session`. A cancel request meant for something else does not count.
-pub async fn free(session: &Session, key: Key, mode: Mode) -> Result<bool, Fault> {
-    let call = session::call(Verb::Free, mode, key);
-    let mut cancelled = 0;
-    loop {
-        match session.call(call, key).await {
-            Err(Fault::Cancelled(_)) if cancelled < 2 => cancelled += 1,
-            // If it was cancelled after it had done its work, the next one finds nothing.
-            outcome => return outcome.map(|answer| answer.done || cancelled > 0),
+/// Whether the main session may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    /// Nobody of ours is there.
+    First,
+    /// Others of ours share it.
+    Another,
+    /// One of ours is in the way.
+    No,
+}
+
+#[derive(Debug)]
+struct Claim {
+    mode: Mode,
+    /// How many ask or hold.
+    count: u32,
+    /// Whether the server may have counted one more than we know of.
+    in_doubt: bool,
+}
+
+/// The claims on one session; they end with it.
+#[derive(Debug)]
+pub struct Claims {
+    of: SessionId,
+    claims: RefCell<HashMap<Key, Claim>>,
+}
+
+impl Claims {
+    fn on(session: SessionId) -> Self {
+        Self {
+            of: session,
+            claims: RefCell::default(),
+        }
+    }
+
+    /// Registers a request, unless the answer is [`Admission::No`].
+    fn enter(&self, key: Key, mode: Mode) -> Admission {
+        let mut claims = self.claims.borrow_mut();
+        match claims.get_mut(&key) {
+            None => {
+                let claim = Claim {
+                    mode,
+                    count: 1,
+                    in_doubt: false,
+                };
+                claims.insert(key, claim);
+                Admission::First
+            }
+            Some(claim) if claim.mode == Mode::Shared && mode == Mode::Shared => {
+                claim.count += 1;
+                Admission::Another
+            }
+            Some(_) => Admission::No,
+        }
+    }
+
+    /// A statement failed half-way: the server may hold the lock once more than we count.
+    fn doubt(&self, key: Key) {
+        if let Some(claim) = self.claims.borrow_mut().get_mut(&key) {
+            claim.in_doubt = true;
+        }
+    }
+
+    /// Whether the request that leaves now is the last one and the lock must be given back until there is nothing left.
+    fn must_drain(&self, key: Key) -> bool {
+        self.claims
+            .borrow()
+            .get(&key)
+            .is_some_and(|claim| claim.count == 1 && claim.in_doubt)
+    }
+
+    /// Takes one request off.
+    fn leave(&self, key: Key) {
+        let mut claims = self.claims.borrow_mut();
+        if let Some(claim) = claims.get_mut(&key) {
+            claim.count -= 1;
+            if claim.count == 0 {
+                claims.remove(&key);
+            }
         }
     }
 }
 
-/// Notes that `session` holds the lock for `request`.
-pub fn hold(
-    request: &Rc<Request>,
-    session: &Rc<Session>,
-    place: Place,
-    token: Option<u64>,
-    leased_at: crate::core::time::Moment,
-) -> Taken {
-    session.note(request);
-    *request.hold.borrow_mut() = Some(Hold {
-        session: session.clone(),
-        place,
-        since: clock::wall_ms(),
-        token,
-    });
-    Taken { token, leased_at }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Ends our former sessions at the server. A cut connection may be one that only we gave up, or that only we see as cut;
-/// its session would hold its locks, or go on waiting for one, until the server's own time limits end it.
-async fn bury(login: &Login, session: &Session) {
-    let ghosts = login.ghosts.borrow().clone();
-    let deadline = Instant::now() + BURIAL;
-    for ghost in ghosts {
-        loop {
-            let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-                [(&ghost.pid, Type::INT4), (&ghost.started, Type::INT8)];
-            let left = match session.rows(TERMINATE, &parameters).await {
-                Ok(rows) => rows.first().and_then(|row| row.try_get::<_, i64>(0).ok()).unwrap_or(0),
-                Err(Fault::Gone(_)) => return,
-                // The server does not let us: its own time limits will have to do.
-                Err(Fault::Cancelled(_) | Fault::Refused(_)) => 0,
-            };
-            if left == 0 || Instant::now() > deadline {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        login.ghosts.borrow_mut().retain(|other| *other != ghost);
+    const SESSION: SessionId = SessionId { pid: 1, started: 1 };
+
+    #[test]
+    fn only_readers_share_the_main_session() {
+        let claims = Claims::on(SESSION);
+        let (a, b) = (Key::Big(1), Key::Big(2));
+        assert_eq!(claims.enter(a, Mode::Shared), Admission::First);
+        assert_eq!(claims.enter(a, Mode::Shared), Admission::Another);
+        assert_eq!(claims.enter(a, Mode::Exclusive), Admission::No);
+        assert_eq!(claims.enter(b, Mode::Exclusive), Admission::First);
+        assert_eq!(claims.enter(b, Mode::Shared), Admission::No);
+        claims.leave(a);
+        assert_eq!(claims.enter(a, Mode::Exclusive), Admission::No);
+        claims.leave(a);
+        assert_eq!(claims.enter(a, Mode::Exclusive), Admission::First);
+    }
+
+    #[test]
+    fn a_doubt_is_settled_by_the_last_to_leave() {
+        let claims = Claims::on(SESSION);
+        let key = Key::Pair(1, 2);
+        claims.enter(key, Mode::Shared);
+        claims.enter(key, Mode::Shared);
+        claims.doubt(key);
+        assert!(!claims.must_drain(key));
+        claims.leave(key);
+        assert!(claims.must_drain(key));
+        claims.leave(key);
+        claims.enter(key, Mode::Shared);
+        assert!(!claims.must_drain(key));
     }
 }

@@ -3,7 +3,7 @@
 //! Locks are PostgreSQL's session-level advisory locks: they belong to the connection and end with it, and no rollback
 //! touches them. Names are qualified, so that nobody's `search_path` can slip other functions in.
 
-use super::key::Shape;
+use super::key::{Key, Shape};
 use crate::core::mode::Mode;
 use tokio_postgres::types::Type;
 
@@ -16,59 +16,48 @@ pub enum Verb {
     /// The same for a session that holds the lock shared already. The server would grant it again whoever waits, so the
     /// queue has to be looked at first.
     TryUnlessAwaited,
-    /// Wait for it in the server's queue.
-    Wait,
     /// Give it back.
     Free,
 }
 
-/// A statement about one lock. Its answer is one row: whether the lock was taken (or given back) and, if `fenced`, the
-/// fencing token or NULL.
+/// A prepared statement about one lock. Its answer is one row: whether the lock was taken, or given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Call {
     pub verb: Verb,
     pub mode: Mode,
-    pub fenced: bool,
     pub shape: Shape,
 }
 
 impl Call {
     /// How many different ones there are.
-    pub const NUMBER: usize = 4 * 2 * 2 * 2;
+    pub const NUMBER: usize = 3 * 2 * 2;
+
+    pub fn new(verb: Verb, mode: Mode, key: Key) -> Self {
+        Self {
+            verb,
+            mode,
+            shape: key.shape(),
+        }
+    }
 
     /// Which of them this is, from 0.
     pub fn index(self) -> usize {
-        ((self.verb as usize * 2 + self.mode as usize) * 2 + usize::from(self.fenced)) * 2 + self.shape as usize
+        (self.verb as usize * 2 + self.mode as usize) * 2 + self.shape as usize
     }
 
     pub fn sql(self) -> String {
-        let suffix = match self.mode {
-            Mode::Exclusive => "",
-            Mode::Shared => "_shared",
-        };
+        let suffix = suffix(self.mode);
         let key = match self.shape {
             Shape::Big => "($1)",
             Shape::Pair => "($1,$2)",
         };
-        let act = match self.verb {
-            Verb::Try => format!("pg_catalog.pg_try_advisory_lock{suffix}{key}"),
+        match self.verb {
+            Verb::Try => format!("SELECT pg_catalog.pg_try_advisory_lock{suffix}{key}"),
             Verb::TryUnlessAwaited => {
                 let awaited = awaited(self.shape);
-                format!("CASE WHEN {awaited} THEN false ELSE pg_catalog.pg_try_advisory_lock{suffix}{key} END")
+                format!("SELECT CASE WHEN {awaited} THEN false ELSE pg_catalog.pg_try_advisory_lock{suffix}{key} END")
             }
-            Verb::Wait => format!("pg_catalog.pg_advisory_lock{suffix}{key}"),
-            Verb::Free => format!("pg_catalog.pg_advisory_unlock{suffix}{key}"),
-        };
-        match (self.verb, self.fenced) {
-            // A materialized CTE is computed before anything that reads from it: first the lock, then the token.
-            (Verb::Wait, false) => format!("WITH l AS MATERIALIZED (SELECT {act}) SELECT true FROM l"),
-            (Verb::Wait, true) => format!("WITH l AS MATERIALIZED (SELECT {act}) SELECT true, {TOKEN} FROM l"),
-            (Verb::Free, _) | (_, false) => format!("SELECT {act}"),
-            (_, true) => {
-                format!(
-                    "WITH l AS MATERIALIZED (SELECT {act} AS got) SELECT got, CASE WHEN got THEN {TOKEN} END FROM l"
-                )
-            }
+            Verb::Free => format!("SELECT pg_catalog.pg_advisory_unlock{suffix}{key}"),
         }
     }
 
@@ -80,10 +69,97 @@ impl Call {
     }
 }
 
-/// The transaction's id with its epoch: it grows from grant to grant. A transaction that only has an id is not flushed to
-/// disk when it commits, and after a crash the server would give the same id again; the logical message makes it one
+fn suffix(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "",
+        Mode::Shared => "_shared",
+    }
+}
+
+/// How a wait begins, by which others recognise it in `pg_stat_activity`.
+const WAIT: &str = "DO $$/* ipc-mutex waits for a lock */";
+
+/// Waits for a lock in the server's queue. Must be executed by itself, outside of a transaction.
+///
+/// A statement that waits keeps a snapshot: CREATE INDEX CONCURRENTLY waits for it, and VACUUM removes nothing that is younger. So the
+/// wait can be interrupted, by [`refresh`] or `lock_timeout`, and begins anew behind a commit, which drops the snapshot. The lock may
+/// have been granted in the moment of the interruption, hence the look.
+pub fn wait(mode: Mode, key: Key) -> String {
+    let suffix = suffix(mode);
+    let number = match key {
+        Key::Big(n) => n.to_string(),
+        Key::Pair(a, b) => format!("{a},{b}"),
+    };
+    let (class, object, sub) = key.locator();
+    format!(
+        "{WAIT}DECLARE again bool; BEGIN LOOP \
+         BEGIN \
+         IF again AND EXISTS (SELECT FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'advisory' \
+         AND granted AND classid::bigint = {class} AND objid::bigint = {object} AND objsubid = {sub}) THEN EXIT; END IF; \
+         again := true; \
+         PERFORM pg_catalog.pg_advisory_lock{suffix}({number}); EXIT; \
+         EXCEPTION WHEN lock_not_available OR deadlock_detected OR query_canceled THEN NULL; END; \
+         COMMIT; END LOOP; END$$"
+    )
+}
+
+/// Since when a session waits: the server tells from version 14 on; before, the start of its transaction says the same.
+fn waiting_since(version: i32) -> &'static str {
+    if version >= 140_000 {
+        "COALESCE(l.waitstart, a.xact_start)"
+    } else {
+        "a.xact_start"
+    }
+}
+
+/// The waits of sessions like ours, of this and of other processes, in this database.
+fn waits(version: i32) -> String {
+    let since = waiting_since(version);
+    format!(
+        "SELECT l.pid, l.classid, l.objid, l.objsubid, l.virtualtransaction, {since} AS since FROM pg_catalog.pg_locks l \
+         JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND NOT l.granted AND {DATABASE} \
+         AND pg_catalog.starts_with(a.query, '{}')",
+        WAIT.replace('\'', "''")
+    )
+}
+
+/// Whether somebody has to wait for the snapshot of a wait of ours, or it is older than `seconds`.
+pub fn hurts(version: i32, seconds: u64) -> String {
+    let waits = waits(version);
+    format!(
+        "SELECT EXISTS (SELECT FROM ({waits}) w WHERE w.since < pg_catalog.clock_timestamp() - interval '{seconds} s' \
+         OR EXISTS (SELECT FROM pg_catalog.pg_locks v WHERE v.locktype = 'virtualxid' AND NOT v.granted \
+         AND v.virtualxid = w.virtualtransaction))"
+    )
+}
+
+/// Has all waits of sessions like ours begin anew, in the order of their queues, so that they keep it. If several processes do this at
+/// a time, one does it.
+pub fn refresh(version: i32) -> String {
+    let waits = waits(version);
+    format!(
+        "DO $refresh$DECLARE turn record; BEGIN \
+         IF pg_catalog.pg_try_advisory_xact_lock(1768973101, 1970632053) THEN \
+         FOR turn IN SELECT pg_catalog.array_agg(q.pid) AS pids FROM (SELECT w.pid, pg_catalog.row_number() OVER \
+         (PARTITION BY w.classid, w.objid, w.objsubid ORDER BY w.since NULLS LAST, w.pid) AS place FROM ({waits}) w) q \
+         GROUP BY q.place ORDER BY q.place LOOP \
+         PERFORM pg_catalog.pg_cancel_backend(p) FROM pg_catalog.unnest(turn.pids) p; \
+         PERFORM pg_catalog.pg_sleep(0.005); \
+         END LOOP; END IF; END$refresh$"
+    )
+}
+
+/// What the sessions with the process ids `$1` do that were started at `$2` (microseconds since 1970): those that are still there, and
+/// whether an advisory lock was granted to each, or is waited for, or a statement is executed.
+pub const LOOK: &str = "SELECT a.pid, l.held, l.waits, a.state <> 'idle' FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(pid, started) \
+     JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid AND (EXTRACT(epoch FROM a.backend_start) * 1000000)::bigint = s.started \
+     LEFT JOIN (SELECT pid, pg_catalog.bool_or(granted) AS held, pg_catalog.bool_or(NOT granted) AS waits FROM pg_catalog.pg_locks \
+     WHERE locktype = 'advisory' GROUP BY pid) l ON l.pid = a.pid";
+
+/// A fencing token: the transaction's id with its epoch, which grows from grant to grant. A transaction that only has an id is not
+/// flushed to disk when it commits, and after a crash the server would give the same id again; the logical message makes it one
 /// that has written, so that the answer comes after the flush.
-const TOKEN: &str = "CASE WHEN pg_catalog.pg_logical_emit_message(true, 'ipc-mutex', '') IS NULL THEN NULL \
+pub const TOKEN: &str = "SELECT CASE WHEN pg_catalog.pg_logical_emit_message(true, 'ipc-mutex', '') IS NULL THEN NULL \
      ELSE pg_catalog.txid_current() END";
 
 /// Whether anybody waits for the key in `$1` (and `$2`), in this database.
@@ -111,14 +187,9 @@ pub fn writer_behind() -> String {
 const DATABASE: &str =
     "l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())";
 
-/// Who holds and who waits for the key with the locator `$1`, `$2`, `$3`. The server tells since when somebody waits
-/// from version 14 on; before, the start of a waiter's statement says the same.
+/// Who holds and who waits for the key with the locator `$1`, `$2`, `$3`.
 pub fn who(version: i32) -> String {
-    let waiting = if version >= 140_000 {
-        "COALESCE(l.waitstart, a.query_start)"
-    } else {
-        "a.query_start"
-    };
+    let waiting = waiting_since(version);
     format!(
         "SELECT l.pid, l.mode = 'ShareLock', l.granted, COALESCE(a.application_name, ''), \
          CASE WHEN l.granted THEN NULL ELSE (EXTRACT(epoch FROM {waiting}) * 1000)::bigint END \
@@ -129,6 +200,9 @@ pub fn who(version: i32) -> String {
     )
 }
 
+/// Switches off a limit that might end the statements that follow.
+pub const NO_STATEMENT_TIMEOUT: &str = "SET statement_timeout = 0";
+
 /// What must be known about a new session before it is used.
 pub const INTRODUCTION: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
      (EXTRACT(epoch FROM a.backend_start) * 1000000)::bigint, pg_catalog.current_setting('server_version_num'), \
@@ -138,26 +212,27 @@ pub const INTRODUCTION: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.p
 /// Gives the session another name.
 pub const RENAME: &str = "SELECT pg_catalog.set_config('application_name', $1, false)";
 
-/// Gives up everything that a side session may hold.
-pub const FREE_ALL: &str = "SELECT pg_catalog.pg_advisory_unlock_all()";
-
-/// Ends the session with process id `$1` that was started at `$2` (microseconds since 1970), and tells how many such there
-/// still were.
-pub const TERMINATE: &str = "SELECT count(pg_catalog.pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_activity a \
-     WHERE a.pid = $1 AND (EXTRACT(epoch FROM a.backend_start) * 1000000)::bigint = $2";
+/// Ends the sessions with the process ids `$1` that were started at `$2` (microseconds since 1970), and tells which of them there still
+/// were. A pooler may have given a session to another client (`$3`): then only one that still has to do with a lock is ended.
+pub const TERMINATE: &str = "SELECT s.pid, s.started, pg_catalog.pg_terminate_backend(s.pid) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(pid, started) \
+     JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid AND (EXTRACT(epoch FROM a.backend_start) * 1000000)::bigint = s.started \
+     WHERE NOT $3 OR EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = s.pid AND l.locktype = 'advisory')";
 
 /// Settings of the session, those that the server's version has.
 ///
 /// A role's own time limits would end a wait or the session of a hold. The TCP settings decide when the server gives up a
 /// client that has gone silent: later than that client gives up its holds, which is `ttl` after its last successful
-/// heartbeat, and soon after. `synchronous_commit = off` would answer before a token is on disk.
-pub fn settings(ttl: std::time::Duration) -> String {
+/// heartbeat, and soon after. Something in between may acknowledge what a dead client never sees: a session that `keeps_locks`
+/// is ended as well when it hears no statement for as long. `lock_timeout` is the net below [`refresh`], see [`wait`].
+/// `synchronous_commit = off` would answer before a token is on disk.
+pub fn settings(ttl: std::time::Duration, keeps_locks: bool) -> String {
     let silent = ttl.as_millis().div_ceil(1000) + 1;
+    let idle = if keeps_locks { silent * 1000 } else { 0 };
     let interval = (silent / 5).clamp(1, 10);
     let values = [
         ("statement_timeout", "0".to_owned()),
-        ("lock_timeout", "0".to_owned()),
-        ("idle_session_timeout", "0".to_owned()),
+        ("lock_timeout", "30000".to_owned()),
+        ("idle_session_timeout", idle.to_string()),
         ("idle_in_transaction_session_timeout", "0".to_owned()),
         ("transaction_timeout", "0".to_owned()),
         ("default_transaction_isolation", "read committed".to_owned()),
@@ -166,7 +241,7 @@ pub fn settings(ttl: std::time::Duration) -> String {
         ("tcp_keepalives_interval", interval.to_string()),
         ("tcp_keepalives_count", "3".to_owned()),
         ("tcp_user_timeout", (silent * 1000).to_string()),
-        ("client_connection_check_interval", "1000".to_owned()),
+        ("client_connection_check_interval", "500".to_owned()),
     ];
     let values: Vec<String> = values
         .iter()

@@ -1,247 +1,362 @@
 //! Waiting for a lock in the server's own queue, and leaving it.
+//!
+//! A session that waits can do nothing else, so each wait has a session of its own, which then holds the lock until it is given
+//! back. It waits only while it holds nothing, so that PostgreSQL's deadlock detector never sees a circle through us.
 
-use super::failure::Fault;
+use super::control::{Control, DOUBTS, Seen};
 use super::group::{Group, Groups, withdrawn};
-use super::main_session::{self, MainSession};
-use super::request::{Phase, Place, Request};
-use super::session::{self, Session};
-use super::side::{Side, TAKEN_FOR_GRANTED};
-use super::sql::{Call, Verb};
-use crate::backend::{Refusal, Taken};
+use super::key::Key;
+use super::login::{Fault, Login};
+use super::main_session::MainSession;
+use super::query;
+use super::request::{Place, Request};
+use super::session::{Purpose, Session};
+use super::sql::{self, Call, Verb};
+use crate::backend::Refusal;
 use crate::clock;
-use crate::core::time::Moment;
-use crate::error::{Error, Kind};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
+use crate::core::mode::Mode;
+use crate::error::{Error, Kind, Result};
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 
-/// How often a group that found no free side session looks whether the lock is free.
+/// How long a session that nobody needs stays open for the next wait.
+const IDLE: Duration = Duration::from_secs(3);
+/// How many of them stay open like that.
+const IDLING: usize = 8;
+/// How often a lock that was contended is waited for without a try before somebody looks whether it still is.
+const TAKEN_FOR_GRANTED: u8 = 31;
+/// How often a group that found no free session looks whether the lock is free.
 const LOOK: Duration = Duration::from_millis(200);
-/// The first pause before a cancel request is repeated: the server ignores one that comes before the statement.
-const AGAIN: Duration = Duration::from_millis(20);
+/// The right to wait at the server.
+pub type Slot = OwnedSemaphorePermit;
 
-/// Waits until the server grants the lock to the group, and gives each of its members a share.
-///
-/// Those who are refused learn why: `Closed` if they were withdrawn, otherwise what the server said. Nothing of them is left
-/// at the server then.
-///
-/// Who comes with a `slot` has not tried for the lock, see [`Side::slot_without_a_try`].
-pub async fn wait(
-    side: Rc<Side>,
+/// A session that waits at present.
+struct Waiter {
+    session: Rc<Session>,
+    doubts: Cell<u8>,
+}
+
+pub struct Waiting {
+    login: Rc<Login>,
     main: Rc<MainSession>,
-    groups: Rc<Groups>,
-    group: Rc<Group>,
-    slot: Option<OwnedSemaphorePermit>,
-) {
-    let outcome = stand(&side, &main, &groups, &group, slot).await;
-    let refusal = outcome.err().unwrap_or_else(withdrawn);
-    groups.close(&group);
-    for member in group.take() {
-        member.stands_alone(Phase::Refused(refusal.clone()));
-    }
+    control: Rc<Control>,
+    pub groups: Groups,
+    /// Each wait costs a connection, of which a server has 100 by default.
+    slots: Arc<Semaphore>,
+    /// Sessions that hold nothing and execute nothing, each with a number of its own.
+    idle: RefCell<Vec<(u64, Rc<Session>)>>,
+    waiters: RefCell<Vec<Rc<Waiter>>>,
+    all: RefCell<Vec<Weak<Session>>>,
+    stamps: Cell<u64>,
+    closed: Cell<bool>,
+    /// Is told of each request that was granted its lock.
+    granted: Box<dyn Fn(Rc<Request>)>,
 }
 
-async fn stand(
-    side: &Rc<Side>,
-    main: &Rc<MainSession>,
-    groups: &Groups,
-    group: &Rc<Group>,
-    slot: Option<OwnedSemaphorePermit>,
-) -> Result<(), Refusal> {
-    let tried = slot.is_none();
-    let slot = match slot {
-        Some(slot) => Some(slot),
-        None => turn(side, main, group).await?,
-    };
-    let (Some(_slot), Some(first)) = (slot, group.first()) else {
-        return Ok(());
-    };
-    let session = tokio::select! {
-        biased;
-        () = group.deserted() => return Err(withdrawn()),
-        session = side.take(waiting(&first), group.key) => session?,
-    };
-    if session.server != main.trunk().await?.session.server {
-        // Several servers behind one name, or one that was replaced this moment: their queues have nothing to do with
-        // each other.
-        session.close();
-        let message = format!(
-            "the server at {} is not the one that keeps the other locks",
-            session.peer
-        );
-        return Err(Error::new(Kind::Connect, message).into());
+impl Waiting {
+    pub fn new(
+        login: &Rc<Login>,
+        main: &Rc<MainSession>,
+        control: &Rc<Control>,
+        granted: impl Fn(Rc<Request>) + 'static,
+    ) -> Rc<Self> {
+        let slots = usize::try_from(login.options.max_waiting).unwrap_or(usize::MAX);
+        Rc::new(Self {
+            login: login.clone(),
+            main: main.clone(),
+            control: control.clone(),
+            groups: Groups::default(),
+            slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            idle: RefCell::default(),
+            waiters: RefCell::default(),
+            all: RefCell::default(),
+            stamps: Cell::new(0),
+            closed: Cell::new(false),
+            granted: Box::new(granted),
+        })
     }
-    if tried {
-        session.contended.set(Some((group.key, TAKEN_FOR_GRANTED)));
-    }
-    group.pid.set(Some(session.ghost.pid));
-    let outcome = stand_on(side, &session, groups, group).await;
-    if outcome.is_err() && !session.is_open() {
-        // Our side has given the session up; the server must not go on waiting, or be granted the lock, for nobody.
-        let limit = session.login.options.connect_timeout;
-        let _ = tokio::time::timeout(limit, main.bury()).await;
-    }
-    outcome
-}
 
-/// Waits in this process for the right to wait at the server, and looks now and then whether the lock is free. `None`: all
-/// have got it like that.
-async fn turn(side: &Side, main: &Rc<MainSession>, group: &Rc<Group>) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
-    if let Some(slot) = side.slot() {
-        return Ok(Some(slot));
+    /// The right to wait for a lock that was contended a moment ago, if the session is at hand on which that was seen. To wait
+    /// at once spares a try that would be in vain, and costs no more than the try should the lock be free.
+    pub fn slot_without_a_try(&self, key: Key) -> Option<Slot> {
+        let idle = self.idle.borrow();
+        let (session, left) = idle.iter().find_map(|(_, session)| match session.contended.get() {
+            Some((seen, left)) if seen == key && session.is_open() => Some((session, left)),
+            _ => None,
+        })?;
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        session.contended.set(left.checked_sub(1).map(|left| (key, left)));
+        Some(slot)
     }
-    let mut slot = pin!(side.next_slot());
-    loop {
-        let slot = tokio::select! {
+
+    /// Waits until the server grants the lock to the group, which gives each of its members a share.
+    ///
+    /// Those who are refused learn why: `Closed` if they were withdrawn, otherwise what the server said. Their session is at its end
+    /// then, also for the server if that could be reached.
+    ///
+    /// Who comes with a `slot` has not tried for the lock, see [`Waiting::slot_without_a_try`].
+    pub async fn wait(self: Rc<Self>, group: Rc<Group>, slot: Option<Slot>) {
+        let outcome = self.stand(&group, slot).await;
+        self.groups.close(&group);
+        let refusal = outcome.err().unwrap_or_else(withdrawn);
+        group.refuse(&refusal);
+    }
+
+    async fn stand(self: &Rc<Self>, group: &Rc<Group>, slot: Option<Slot>) -> Result<(), Refusal> {
+        let tried = slot.is_none();
+        let slot = match slot {
+            Some(slot) => Some(slot),
+            None => self.turn(group).await?,
+        };
+        let (Some(_slot), Some(first)) = (slot, group.first()) else {
+            return Ok(());
+        };
+        // What looks after the wait is there before the wait.
+        let ready = async { tokio::try_join!(self.take(group.key), self.control.ready()) };
+        let (session, controlled) = tokio::select! {
             biased;
             () = group.deserted() => return Err(withdrawn()),
-            slot = &mut slot => slot,
-            () = sleep(LOOK + jitter()) => None,
+            ready = ready => ready?,
         };
-        // Also with the right to wait: after all that time a connection may have become needless.
-        let trunk = main.trunk().await?;
-        while let Some(first) = group.first() {
-            match trunk.attempt(&first).await.map_err(Error::from)? {
-                Some(taken) => group.part(&first, Phase::Held(taken)),
-                None => break,
-            }
+        let main = self.main.get().await?.session.server;
+        if session.server != main || controlled != main {
+            // Several servers behind one name, or one that was replaced this moment: their queues have nothing to do with
+            // each other.
+            session.close();
+            self.control.rest();
+            let message = format!(
+                "the server at {} is not the one that keeps the other locks",
+                session.peer
+            );
+            return Err(Error::new(Kind::Connect, message).into());
         }
-        if group.first().is_none() {
-            return Ok(None);
+        if tried {
+            session.contended.set(Some((group.key, TAKEN_FOR_GRANTED)));
         }
-        if slot.is_some() {
-            return Ok(slot);
+        group.wait.pid.set(Some(session.id.pid));
+        query::rename(&session, &first, &self.login.context.identity).await;
+        let waiter = Rc::new(Waiter {
+            session: session.clone(),
+            doubts: Cell::new(0),
+        });
+        self.waiters.borrow_mut().push(waiter.clone());
+        self.watch();
+        let outcome = self.stand_on(&session, group).await;
+        self.waiters.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
+        if outcome.is_err() {
+            // Our side has given the session up; the server must not go on waiting, or be granted the lock, for nobody. Should this
+            // fail, releasing the requests will see to it.
+            let _ = self.control.end_left_behind().await;
         }
+        outcome
     }
-}
 
-async fn stand_on(side: &Rc<Side>, session: &Rc<Session>, groups: &Groups, group: &Rc<Group>) -> Result<(), Refusal> {
-    let Some(first) = group.first() else { return Ok(()) };
-    let call = waiting(&first);
-    let tick = (session.login.ttl() / 20).clamp(Duration::from_millis(20), Duration::from_secs(1));
-    // The server counts the lease from our side's acknowledgement of its answer, which may have been long ago if this process
-    // was stopped meanwhile. At this moment the answer had not arrived, because it would have been seen a tick later.
-    let mut not_yet = clock::now();
-    session.rename_for(group.key, &first.ask).await;
-    let mut statement = pin!(session.call(call, group.key));
-    let answer = loop {
-        let now = clock::now();
-        tokio::select! {
-            biased;
-            answer = &mut statement => break answer,
-            () = group.deserted() => {
-                groups.close(group);
-                leave(side, session, statement).await;
-                return Err(withdrawn());
-            }
-            () = sleep(tick) => not_yet = now,
+    /// Waits in this process for the right to wait at the server, and looks now and then whether the lock is free. `None`: all
+    /// have got it like that.
+    async fn turn(&self, group: &Rc<Group>) -> Result<Option<Slot>, Refusal> {
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return Ok(Some(slot));
         }
-    };
-    match answer {
-        Ok(answer) if session.is_open() => {
-            // The wait may have been sent longer ago than a lease lasts: the session lives since its answer, not since the question.
-            session.heard.set(session.heard.get().max(not_yet));
-            groups.close(group);
-            group.sweep();
-            share(side, session, group.take(), answer, not_yet);
-            Ok(())
-        }
-        Ok(_) => {
-            let message = format!("the connection to {} was lost", session.peer);
-            Err(Error::new(Kind::Connect, message).into())
-        }
-        Err(fault) => {
-            side.clear(session).await;
-            Err(Error::from(fault).into())
-        }
-    }
-}
-
-fn waiting(request: &Request) -> Call {
-    Call {
-        fenced: request.ask.fenced,
-        ..session::call(Verb::Wait, request.ask.mode, request.key)
-    }
-}
-
-/// Gives what was granted to one of the members, and a further share to each of the others.
-fn share(
-    side: &Rc<Side>,
-    session: &Rc<Session>,
-    mut members: Vec<Rc<Request>>,
-    answer: session::Answer,
-    leased_at: Moment,
-) {
-    session.users.set(u32::try_from(members.len()).unwrap_or(u32::MAX));
-    // For whom the group went to the server may have left, and a token is not there for everybody.
-    match members
-        .iter()
-        .position(|member| answer.token.is_some() || !member.ask.fenced)
-    {
-        Some(lucky) => {
-            let member = members.remove(lucky);
-            let taken = main_session::hold(&member, session, Place::Side, answer.token, leased_at);
-            member.stands_alone(Phase::Held(taken));
-        }
-        None => session.in_doubt.set(true),
-    }
-    for member in members {
-        let (side, session) = (side.clone(), session.clone());
-        tokio::task::spawn_local(async move {
-            let phase = match take_share(&session, &member).await {
-                Ok(taken) => Phase::Held(taken),
-                Err(fault) => {
-                    session.in_doubt.set(true);
-                    side.leave(&session).await;
-                    Phase::Refused(Error::from(fault).into())
-                }
+        let mut slot = pin!(self.slots.clone().acquire_owned());
+        loop {
+            let slot = tokio::select! {
+                biased;
+                () = group.deserted() => return Err(withdrawn()),
+                // The semaphore is never closed.
+                slot = &mut slot => slot.ok(),
+                () = sleep(LOOK + jitter()) => None,
             };
-            member.stands_alone(phase);
+            // Also with the right to wait: after all that time a connection may have become needless.
+            let main = self.main.get().await?;
+            while let Some(first) = group.first() {
+                let taken = main.attempt(group.key, group.mode).await.map_err(Error::from)?;
+                if !taken {
+                    break;
+                }
+                first.holds(&main.session, Place::Main(main.clone()));
+                group.part(&first);
+                (self.granted)(first);
+            }
+            if group.first().is_none() {
+                return Ok(None);
+            }
+            if slot.is_some() {
+                return Ok(slot);
+            }
+        }
+    }
+
+    async fn stand_on(&self, session: &Rc<Session>, group: &Rc<Group>) -> Result<(), Refusal> {
+        let tick = (self.login.ttl() / 20).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        // The server counts the lease from our side's acknowledgement of its answer, which may have been long ago if this process
+        // was stopped meanwhile. At this moment the answer had not arrived, because it would have been seen a tick later.
+        let mut not_yet = clock::now();
+        let text = sql::wait(group.mode, group.key);
+        let mut statement = pin!(session.execute(&text));
+        let answer = loop {
+            let now = clock::now();
+            tokio::select! {
+                biased;
+                answer = &mut statement => break answer,
+                () = group.deserted() => {
+                    let refusal = withdrawn();
+                    session.cut(Error::new(Kind::Connect, "the request was withdrawn"));
+                    return Err(refusal);
+                }
+                () = sleep(tick) => not_yet = now,
+            }
+        };
+        match answer {
+            Ok(()) if session.is_open() => {
+                session.heard.set(session.heard.get().max(not_yet));
+                self.groups.close(group);
+                group.sweep();
+                let members = group.take();
+                let left = Rc::new(Cell::new(u32::try_from(members.len()).unwrap_or(u32::MAX)));
+                for member in &members {
+                    member.holds(session, Place::Own(left.clone()));
+                }
+                for member in members {
+                    (self.granted)(member);
+                }
+                Ok(())
+            }
+            Ok(()) => Err(session.lost().into()),
+            Err(fault) => {
+                // The lock may have been granted before that.
+                let error = Error::from(fault);
+                session.cut(error.clone());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives back one of the shares of a lock that was waited for, of which so many were `left`; with the last one the session.
+    pub async fn free(
+        self: &Rc<Self>,
+        session: &Rc<Session>,
+        left: &Cell<u32>,
+        key: Key,
+        mode: Mode,
+    ) -> Result<bool, Fault> {
+        left.set(left.get() - 1);
+        if left.get() > 0 {
+            return match session.is_open() {
+                true => Ok(true),
+                false => Err(Fault::Gone(session.lost())),
+            };
+        }
+        let mut cancelled = 0;
+        loop {
+            match session.call(Call::new(Verb::Free, mode, key), key).await {
+                // One that was meant for the wait, which had ended; nothing else is held here that could be given back twice.
+                Err(Fault::Cancelled(_)) if cancelled < 2 => cancelled += 1,
+                Ok(freed) => {
+                    self.give_back(session.clone());
+                    return Ok(freed || cancelled > 0);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// A session that holds nothing, to wait for `key`: an idle one, or a new one.
+    async fn take(&self, key: Key) -> Result<Rc<Session>> {
+        while let Some(session) = self.pop(key) {
+            if session.is_open() {
+                return Ok(session);
+            }
+        }
+        let session = Session::open(&self.login, Purpose::Locks).await?;
+        let mut all = self.all.borrow_mut();
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Rc::downgrade(&session));
+        Ok(session)
+    }
+
+    /// The idle session that had to wait for `key` before, else the one that has been idle for the shortest time.
+    fn pop(&self, key: Key) -> Option<Rc<Session>> {
+        let mut idle = self.idle.borrow_mut();
+        let last = idle.len().checked_sub(1)?;
+        let at = idle
+            .iter()
+            .rposition(|(_, session)| session.contended.get().is_some_and(|(seen, _)| seen == key));
+        Some(idle.remove(at.unwrap_or(last)).1)
+    }
+
+    /// Takes a session back that holds nothing and executes nothing. It is closed unless somebody needs it soon.
+    fn give_back(self: &Rc<Self>, session: Rc<Session>) {
+        if self.closed.get() || self.idle.borrow().len() >= IDLING {
+            return session.close();
+        }
+        let stamp = self.stamps.replace(self.stamps.get() + 1);
+        self.idle.borrow_mut().push((stamp, session));
+        let this = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            sleep(IDLE).await;
+            let Some(this) = this.upgrade() else { return };
+            this.idle.borrow_mut().retain(|(other, session)| {
+                if *other == stamp {
+                    session.close();
+                }
+                *other != stamp
+            });
         });
     }
-}
 
-/// The session has the lock, so this is answered at once.
-async fn take_share(session: &Rc<Session>, member: &Rc<Request>) -> Result<Taken, Fault> {
-    let leased_at = clock::now();
-    let answer = session.call(waiting(member), member.key).await?;
-    if !session.is_open() {
-        let message = format!("the connection to {} was lost", session.peer);
-        return Err(Fault::Gone(Error::new(Kind::Connect, message)));
-    }
-    Ok(main_session::hold(
-        member,
-        session,
-        Place::Side,
-        answer.token,
-        leased_at,
-    ))
-}
-
-/// Cancels the statement that waits, exactly: afterwards the server has no trace of it and no cancel request is on its
-/// way that could hit what the session does next. Where that cannot be made sure, the session is given up.
-async fn leave<F>(side: &Rc<Side>, session: &Rc<Session>, mut statement: Pin<&mut F>)
-where
-    F: Future<Output = Result<session::Answer, Fault>>,
-{
-    let limit = session.login.options.connect_timeout;
-    let deadline = Instant::now() + limit;
-    let mut pause = AGAIN;
-    loop {
-        if let Err(error) = session.cancel(limit).await {
-            return session.cut(error);
+    /// Closes the idle sessions.
+    pub fn rest(&self) {
+        for (_, session) in self.idle.take() {
+            session.close();
         }
-        tokio::select! {
-            biased;
-            _ = &mut statement => return side.clear(session).await,
-            () = sleep(pause) => pause *= 2,
-            () = sleep_until(deadline) => {
-                let message = format!("PostgreSQL at {} did not end a cancelled statement", session.peer);
-                return session.cut(Error::new(Kind::Connect, message));
+    }
+
+    /// Closes the idle sessions and gives back all that are still open, whatever they do.
+    pub fn close(&self) -> Vec<Rc<Session>> {
+        self.closed.set(true);
+        self.rest();
+        self.all.take().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Looks at the server whether the sessions that wait still do. One that is gone, or whose statement or grant got lost on the
+    /// way, is given up: its request has to ask again, and the server must not keep the lock for nobody.
+    pub async fn look(&self) -> Result<()> {
+        let waiters = self.waiters.borrow().clone();
+        if waiters.is_empty() {
+            return Ok(());
+        }
+        let seen = self
+            .control
+            .look(waiters.iter().map(|waiter| waiter.session.id))
+            .await?;
+        let wait_still = self.waiters.borrow().clone();
+        for waiter in waiters
+            .iter()
+            .filter(|waiter| wait_still.iter().any(|still| Rc::ptr_eq(still, waiter)))
+        {
+            let session = &waiter.session;
+            match seen.get(&session.id.pid) {
+                Some(Seen::Waits) => waiter.doubts.set(0),
+                Some(Seen::Holds | Seen::Busy | Seen::Idle) => waiter.doubts.set(waiter.doubts.get() + 1),
+                None => waiter.doubts.set(DOUBTS),
+            }
+            if waiter.doubts.get() >= DOUBTS {
+                let message = format!("a waiting connection to {} has died", session.peer);
+                session.cut(Error::new(Kind::Connect, message));
             }
         }
+        Ok(())
+    }
+
+    fn watch(self: &Rc<Self>) {
+        let this = Rc::downgrade(self);
+        self.control
+            .watch(move || this.upgrade().is_some_and(|this| !this.waiters.borrow().is_empty()));
     }
 }
 

@@ -3,11 +3,10 @@
 use crate::url::Address;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -26,21 +25,8 @@ pub fn is_postgresql(byte: u8) -> bool {
 
 /// A connection to a server, before TLS.
 pub struct Wire {
-    /// The very machine behind the name; none for a socket in the file system.
-    pub machine: Option<SocketAddr>,
     stream: Stream,
     first: FirstByte,
-    end: End,
-}
-
-/// What shutting down means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// Say that nothing more will come.
-    AtOnce,
-    /// The same, and wait for the server to close its side: after a cancel request this is its only answer, and says that
-    /// the signal was sent.
-    WithTheServer,
 }
 
 enum Stream {
@@ -59,7 +45,7 @@ impl Wire {
         if address.host.starts_with('/') {
             let path = format!("{}/.s.PGSQL.{}", address.host, address.port);
             let stream = timed(limit, UnixStream::connect(path)).await?;
-            return Ok(Self::new(Stream::Unix(stream), None, End::AtOnce));
+            return Ok(Self::new(Stream::Unix(stream)));
         }
         let begun = tokio::time::Instant::now();
         let found = timed(limit, tokio::net::lookup_host((address.host.as_str(), address.port))).await?;
@@ -71,7 +57,7 @@ impl Wire {
             match timed(share, TcpStream::connect(machine)).await {
                 Ok(stream) => {
                     tune(&stream, silence)?;
-                    return Ok(Self::new(Stream::Tcp(stream), Some(machine), End::AtOnce));
+                    return Ok(Self::new(Stream::Tcp(stream)));
                 }
                 Err(error) => last = error,
             }
@@ -79,26 +65,10 @@ impl Wire {
         Err(last)
     }
 
-    /// Connects for a cancel request, to the very machine that an earlier connection has reached.
-    pub async fn open_again(address: &Address, machine: Option<SocketAddr>, limit: Duration) -> io::Result<Self> {
-        let mut wire = match machine {
-            Some(machine) => Self::new(
-                Stream::Tcp(timed(limit, TcpStream::connect(machine)).await?),
-                Some(machine),
-                End::AtOnce,
-            ),
-            None => Self::open(address, limit, limit).await?,
-        };
-        wire.end = End::WithTheServer;
-        Ok(wire)
-    }
-
-    fn new(stream: Stream, machine: Option<SocketAddr>, end: End) -> Self {
+    fn new(stream: Stream) -> Self {
         Self {
-            machine,
             stream,
             first: FirstByte::default(),
-            end,
         }
     }
 
@@ -164,23 +134,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.end == End::AtOnce {
-            return match &mut self.stream {
-                Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-                #[cfg(unix)]
-                Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            };
-        }
-        // Our side stays open until the server has closed its own: it reads the request before it closes.
-        let mut scrap = [0_u8; 64];
-        loop {
-            let mut buf = ReadBuf::new(&mut scrap);
-            match ready!(self.as_mut().poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => {}
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Poll::Ready(Ok(())),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,11 +1,99 @@
-//! What our sessions call themselves in `pg_stat_activity`, so that whoever asks learns who holds a lock.
+//! Who holds a lock and who waits for it, as far as PostgreSQL tells, and what our sessions call themselves for that.
 //!
-//! `ipc-mutex <host> <pid>`, and behind it, where a session was used for a request with a label,
-//! ` #<mark> <thread> <label>`. The mark says which lock that is about, because a session may hold several. The server
-//! keeps 63 bytes of it all, in ASCII, so that a long label is cut.
+//! `pg_locks` knows modes and sessions, `pg_stat_activity` the names of the sessions' programs. Ours are `ipc-mutex <host> <pid>`, and
+//! behind it, where a session was used for a request with a label, ` #<mark> <thread> <label>`. The mark says which lock that is about,
+//! because a session may hold several. The server keeps 63 bytes of it all, in ASCII, so that a long label is cut.
+//! What this process itself asked, it knows better.
 
+use super::control::Control;
 use super::key::Key;
-use crate::backend::{Ask, Identity};
+use super::request::{Phase, Request};
+use super::session::{Parameter, Session};
+use super::sql;
+use crate::backend::{Ask, Attempt, Identity, Info, Snapshot};
+use crate::core::mode::Mode;
+use crate::error::Result;
+use std::collections::HashSet;
+use std::rc::Rc;
+use tokio_postgres::types::Type;
+
+/// Asks the server about the lock `key`; `ours` are this process's requests for it.
+pub async fn query(control: &Control, key: Key, mut ours: Vec<Rc<Request>>, identity: &Identity) -> Result<Snapshot> {
+    // Several may stand at one session; among themselves they are shown in the order of their asking. Owners are numbered.
+    ours.sort_by_key(|request| {
+        let owner = &request.ask.owner.0;
+        (request.ask.since, owner.len(), owner.clone())
+    });
+    let (class, object, sub) = key.locator();
+    let parameters: [Parameter<'_>; 3] = [(&class, Type::INT8), (&object, Type::INT8), (&sub, Type::INT2)];
+    let rows = control.ask(sql::who, &parameters).await?;
+    let mut snapshot = Snapshot::default();
+    let mut told: HashSet<*const Request> = HashSet::new();
+    for row in rows {
+        let pid: i32 = row.try_get(0).unwrap_or_default();
+        let mode = if row.try_get(1).unwrap_or(false) {
+            Mode::Shared
+        } else {
+            Mode::Exclusive
+        };
+        let granted: bool = row.try_get(2).unwrap_or(false);
+        let known: Vec<_> = ours.iter().filter(|request| stands_at(request, pid, granted)).collect();
+        let list = if granted {
+            &mut snapshot.held
+        } else {
+            &mut snapshot.pending
+        };
+        if known.is_empty() {
+            let who = read(row.try_get(3).unwrap_or_default(), key);
+            let since: Option<i64> = row.try_get(4).unwrap_or_default();
+            list.push(Info {
+                mode,
+                token: None,
+                host: who.as_ref().map(|who| who.host.clone()),
+                pid: who.as_ref().map(|who| who.pid),
+                thread: who.as_ref().and_then(|who| who.thread),
+                label: who.and_then(|who| who.label),
+                since: since.and_then(|since| u64::try_from(since).ok()),
+            });
+        }
+        for request in known {
+            told.insert(Rc::as_ptr(request));
+            list.push(describe(request, identity));
+        }
+    }
+    // Those that wait in this process for a side session are behind all that wait at the server.
+    let rest = ours
+        .iter()
+        .filter(|request| request.ask.attempt == Attempt::Wait && matches!(request.phase(), Phase::Asking))
+        .filter(|request| !told.contains(&Rc::as_ptr(request)));
+    snapshot.pending.extend(rest.map(|request| describe(request, identity)));
+    Ok(snapshot)
+}
+
+fn stands_at(request: &Request, pid: i32, granted: bool) -> bool {
+    if granted {
+        request
+            .hold
+            .borrow()
+            .as_ref()
+            .is_some_and(|hold| hold.session.id.pid == pid)
+    } else {
+        request.wait.borrow().pid.get() == Some(pid)
+    }
+}
+
+fn describe(request: &Request, identity: &Identity) -> Info {
+    let hold = request.hold.borrow();
+    Info {
+        mode: request.ask.mode,
+        token: hold.as_ref().and_then(|hold| hold.token.get()),
+        host: Some(identity.host.clone()),
+        pid: Some(identity.pid),
+        thread: Some(request.ask.thread),
+        label: request.ask.label.as_deref().map(str::to_owned),
+        since: Some(hold.as_ref().map_or(request.ask.since, |hold| hold.since)),
+    }
+}
 
 /// The longest `application_name` that the server keeps.
 const LENGTH: usize = 63;
@@ -25,8 +113,19 @@ pub fn plain(identity: &Identity) -> String {
     format!("{PACKAGE} {host} {}", identity.pid)
 }
 
+/// The name of `session` while it is used for `request`, if that is to be another one: without a label it keeps its name, unless that
+/// was given for this lock, for a former label must not be taken for this one's.
+pub async fn rename(session: &Session, request: &Request, identity: &Identity) {
+    let name = match noted(identity, request.key, &request.ask) {
+        Some(name) => name,
+        None if session.is_named_for(request.key) => plain(identity),
+        None => return,
+    };
+    session.rename(request.key, name).await;
+}
+
 /// The name of a session that is used for `ask`, if there is a label to show.
-pub fn noted(identity: &Identity, key: Key, ask: &Ask) -> Option<String> {
+fn noted(identity: &Identity, key: Key, ask: &Ask) -> Option<String> {
     let label: String = ask.label.as_ref()?.chars().filter(|c| matches!(c, ' '..='~')).collect();
     let mut name = format!("{} #{} {} {label}", plain(identity), mark(key), ask.thread);
     name.truncate(LENGTH);
@@ -36,15 +135,15 @@ pub fn noted(identity: &Identity, key: Key, ask: &Ask) -> Option<String> {
 
 /// Who goes by a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Who {
-    pub host: String,
-    pub pid: u32,
-    pub thread: Option<u32>,
-    pub label: Option<String>,
+struct Who {
+    host: String,
+    pid: u32,
+    thread: Option<u32>,
+    label: Option<String>,
 }
 
 /// Who goes by `name` and uses the lock `key`; nothing for any program's name that is not one of ours.
-pub fn read(name: &str, key: Key) -> Option<Who> {
+fn read(name: &str, key: Key) -> Option<Who> {
     let mut words = name.splitn(4, ' ');
     if words.next() != Some(PACKAGE) {
         return None;
