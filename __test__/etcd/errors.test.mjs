@@ -16,7 +16,7 @@ const PATIENT = { connect_timeout: 30 }
 async function fails (url, code, port, secrets = []) {
     const mutex = new Mutex(url)
     const start = performance.now()
-    let error
+    let error, took
     try {
         await mutex.open()
         await mutex.lock({ timeout: 60_000 })
@@ -24,6 +24,8 @@ async function fails (url, code, port, secrets = []) {
     }
     catch (caught) {
         error = caught
+        // Where rights are missing, close() tries to clear away until its time is over.
+        took = performance.now() - start
     }
     finally {
         await mutex.close().catch(() => {})
@@ -33,7 +35,7 @@ async function fails (url, code, port, secrets = []) {
     assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${port}`))
     for (const secret of secrets)
         assert.ok(!shown.includes(secret), shown)
-    assert.ok(performance.now() - start < 20_000, "no answer was waited for to the end")
+    assert.ok(took < 20_000, "no answer was waited for to the end")
     return error
 }
 
