@@ -1,7 +1,8 @@
 //! The memory with the words of `mpm:`, as a cluster's primary lends it to its workers; see [`crate::local::lent`].
 //!
-//! It is a file without a name. A worker opens it through the primary's `/proc`, by the numbers that the primary tells it over the
-//! cluster's channel, and makes sure by a random number in it that it has got the right one. Where any of that does not work, and on
+//! It is a file without a name, sealed: nobody can change its length, which would end the processes that have mapped it. A worker opens it
+//! through the primary's `/proc`, by the numbers that the primary tells it over the cluster's channel, if it is such a file, and makes
+//! sure by a random number in it that it has got the right one. Where any of that does not work, and on
 //! systems other than Linux, there is no such memory, and everything goes by messages.
 //!
 //! | 32-bit words | |
@@ -109,20 +110,33 @@ mod system {
     use std::ffi::CString;
     use std::fs::File;
     use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
-    use std::os::raw::c_void;
+    use std::os::raw::{c_int, c_void};
     use std::os::unix::fs::OpenOptionsExt;
     use std::slice;
     use std::sync::atomic::Ordering;
+
+    /// The length stays as it is, and so do the seals.
+    const SEALS: c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 
     /// A new file without a name, open and mapped for as long as the process lives, all 0.
     pub fn make() -> Option<(u32, &'static [AtomicU32])> {
         let name = CString::new("ipc-mutex").ok()?;
         // SAFETY: the name ends with NUL. By number, because older C libraries have no function for it.
-        let descriptor = unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC) };
+        let descriptor = unsafe {
+            libc::syscall(
+                libc::SYS_memfd_create,
+                name.as_ptr(),
+                libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING,
+            )
+        };
         let descriptor = i32::try_from(descriptor).ok().filter(|number| *number >= 0)?;
         // SAFETY: just opened, and nobody else's.
         let file = unsafe { File::from_raw_fd(descriptor) };
         file.set_len(BYTES as u64).ok()?;
+        // SAFETY: a call on an open file, with a number.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, SEALS) } == -1 {
+            return None;
+        }
         let words = map(&file)?.cast::<AtomicU32>();
         // SAFETY: mapped with this length, page by page 0, and never unmapped. All sides use atomic operations only.
         let words = unsafe { slice::from_raw_parts(words, WORDS) };
@@ -150,19 +164,34 @@ mod system {
         unsafe { libc::munmap(memory, BYTES) };
     }
 
-    pub fn borrow(js: Js, [process, file, first, second]: [u32; 4]) -> Value {
-        let opened = File::options()
+    /// The file of that number in a process, if it is like one of [`make`].
+    fn open(process: u32, file: u32) -> Option<File> {
+        let fits = |file: &File| {
+            file.metadata()
+                .is_ok_and(|about| about.is_file() && about.len() == BYTES as u64)
+        };
+        // Only seen, not opened: to open a pipe or a device has effects.
+        let seen = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(format!("/proc/{process}/fd/{file}"))
+            .ok()
+            .filter(fits)?;
+        // The one that was seen, whatever the process has under that number now.
+        let found = File::options()
             .read(true)
             .write(true)
-            // Whatever it is, it must not keep us waiting.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(format!("/proc/{process}/fd/{file}"));
-        let Ok(found) = opened else { return ptr::null_mut() };
-        // A shorter one would end the process when it is read.
-        let fits = found
-            .metadata()
-            .is_ok_and(|about| about.is_file() && about.len() == BYTES as u64);
-        let Some(memory) = fits.then(|| map(&found)).flatten() else {
+            .custom_flags(libc::O_NONBLOCK)
+            .open(format!("/proc/self/fd/{}", seen.as_raw_fd()))
+            .ok()?;
+        // SAFETY: a call on an open file.
+        let seals = unsafe { libc::fcntl(found.as_raw_fd(), libc::F_GET_SEALS) };
+        // Now that the length stays, it is looked at once more.
+        (seals != -1 && seals & SEALS == SEALS && fits(&found)).then_some(found)
+    }
+
+    pub fn borrow(js: Js, [process, file, first, second]: [u32; 4]) -> Value {
+        let Some(memory) = open(process, file).and_then(|found| map(&found)) else {
             return ptr::null_mut();
         };
         // SAFETY: mapped with room for two words and more.
