@@ -11,7 +11,7 @@ const { MutexError } = require("../errors.js")
  */
 function parse (text) {
     if (typeof text !== "string")
-        throw new MutexError("ERR_INVALID_URL", `a mutex URL must be a string or a URL, not ${typeof text}`)
+        throw new MutexError("ERR_INVALID_URL", `a mutex URL must be a string or a URL, not ${text === null ? "null" : typeof text}`)
     const { target, unknown, ignored, error } = native.parseUrl(text)
     if (error !== undefined)
         throw new MutexError(error.code, error.message, error.cause)

@@ -131,7 +131,7 @@ impl Peer {
             };
         }
         let message = if error.is_connect() {
-            format!("cannot connect to Consul at {}", self.name)
+            format!("Consul at {} cannot be reached", self.name)
         } else if error.is_timeout() {
             format!("no answer from Consul at {} within {limit:?}", self.name)
         } else {

@@ -61,7 +61,7 @@ pub(super) async fn open(
         let mut found: Vec<SocketAddr> = timeout_at(deadline, lookup_host((host.host.as_str(), host.port)))
             .await
             .map_err(|_| peer.error(Kind::Connect, "its name was not resolved in time"))?
-            .map_err(|error| peer.error(Kind::Connect, "cannot be reached").because(error))?
+            .map_err(|error| peer.unreachable().because(error))?
             .collect();
         found.sort_by_key(|address| reached != Some(*address));
         found.into_iter().map(Place::Tcp).collect()
@@ -146,7 +146,7 @@ async fn dial(
     place: Place<'_>,
     step: &Cell<&'static str>,
 ) -> Result<Box<dyn Stream>> {
-    let unreachable = |error| peer.error(Kind::Connect, "cannot be reached").because(error);
+    let unreachable = |error| peer.unreachable().because(error);
     let address = match place {
         Place::Tcp(address) => address,
         #[cfg(unix)]

@@ -72,6 +72,11 @@ impl Peer {
         Error::new(kind, format!("Redis at {}: {what}", self.name))
     }
 
+    /// Nobody answers there.
+    pub fn unreachable(&self) -> Error {
+        Error::new(Kind::Connect, format!("Redis at {} cannot be reached", self.name))
+    }
+
     /// The server did not answer within the time limit: whether it did what it was asked is unknown.
     pub fn silent(&self) -> Error {
         self.error(Kind::Connect, "no answer in time")
@@ -95,10 +100,21 @@ impl Peer {
     }
 
     /// The same while a connection is set up, where nothing but a change helps against a wrong password.
-    pub fn refused(&self, error: &RedisError) -> Fault {
-        let Fault { error, cure } = self.explain(error);
+    pub fn refused(&self, cause: &RedisError) -> Fault {
+        let Fault { error, cure } = self.explain(cause);
         match error.kind {
             Kind::Auth => error.into(),
+            // Whoever does not understand the first words hangs up.
+            Kind::Connect if cause.is_io_error() => Fault {
+                error: Error {
+                    cause: error.cause,
+                    ..self.error(
+                        Kind::Connect,
+                        "the connection was cut before the first answer (does a Redis listen there?)",
+                    )
+                },
+                cure,
+            },
             _ => Fault { error, cure },
         }
     }
