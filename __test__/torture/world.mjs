@@ -49,7 +49,7 @@ export class World {
         const number = this.#started++
         const urls = await this.#urls(number)
         const seed = this.seed + 1009 * number
-        const settings = { urls, flows: FLOWS, seed, history: join(this.folder, "history"), ttl: this.ttl, threads: number % 2 === 0 }
+        const settings = { target: this.target, urls, flows: FLOWS, seed, history: join(this.folder, "history"), ttl: this.ttl, threads: number % 2 === 0 }
         const program = this.target === "mpm" ? "./cluster.mjs" : "./client.mjs"
         const client = await startChild(undefined, new URL(program, import.meta.url), [ JSON.stringify(settings) ])
         client.number = number
