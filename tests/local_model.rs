@@ -1,11 +1,13 @@
 //! The local table with its words against a simple model: any sequence of operations of several environments, each of which
 //! tries the word first, as JavaScript does.
 
+mod words;
+
 use ipc_mutex::core::attempt::Attempt;
 use ipc_mutex::core::ids::{OwnerId, Ticket, Token};
 use ipc_mutex::core::mode::Mode;
 use ipc_mutex::core::table::{Cancelled, NotHeld, Outcome};
-use ipc_mutex::local::{Deliver, Granted, Handle, LocalTable, Opened, Snapshot, Who, words};
+use ipc_mutex::local::{self, Deliver, Granted, Handle, LocalTable, Opened, Snapshot, Who};
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

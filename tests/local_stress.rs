@@ -1,12 +1,14 @@
 //! Threads that contend for a few locks in every way there is, some of them dying on the way; afterwards their histories
 //! are checked against each other.
 
+mod words;
+
 use ipc_mutex::core::attempt::Attempt;
 use ipc_mutex::core::ids::{OwnerId, Ticket, Token};
 use ipc_mutex::core::mode::Mode;
 use ipc_mutex::core::table::{Cancelled, Outcome};
-use ipc_mutex::local::words::{self, AtomicU32, Chunk};
-use ipc_mutex::local::{Deliver, Granted, LocalTable, Opened, Who};
+use ipc_mutex::local::words::{AtomicU32, Chunk};
+use ipc_mutex::local::{self, Deliver, Granted, LocalTable, Opened, Who};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

@@ -1,11 +1,13 @@
 //! The lock table of a process, one thread, step by step: the word, the grants' ways, and input that makes no sense.
 
+mod words;
+
 use ipc_mutex::core::attempt::Attempt::{self, Try, Wait};
 use ipc_mutex::core::ids::{OwnerId, Ticket, Token};
 use ipc_mutex::core::mode::Mode::{self, Exclusive, Shared};
 use ipc_mutex::core::table::{Cancelled, NotHeld, Outcome};
-use ipc_mutex::local::words::{self, AtomicU32, CHUNK, INFLATED};
-use ipc_mutex::local::{Deliver, Granted, Handle, LocalTable, Opened, Tag, Unknown, Who};
+use ipc_mutex::local::words::{AtomicU32, CHUNK, Chunk, INFLATED};
+use ipc_mutex::local::{self, Deliver, Granted, Handle, LocalTable, Opened, Unknown, Who};
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -75,7 +77,7 @@ struct Mutexed<'a> {
     table: &'a LocalTable,
     owner: OwnerId,
     opened: Opened,
-    words: words::Chunk,
+    words: Chunk,
 }
 
 impl Mutexed<'_> {
@@ -261,38 +263,7 @@ fn an_owner_that_goes_away_frees_words_holds_and_waits_and_is_refused_from_then_
         bench.table.request(fast.opened.handle, Exclusive, Wait, 0, None),
         Err(Unknown)
     );
-    assert_eq!(
-        bench.table.request_by_id("id", gone, Exclusive, Wait, Tag::default()),
-        Err(Unknown)
-    );
     bench.table.owner_gone(gone);
-}
-
-#[test]
-fn requests_by_id_contend_with_the_word() {
-    let bench = Bench::new();
-    let (one, worker) = (bench.table.new_owner(), bench.table.new_owner());
-    let mutex = bench.open("id", one);
-    assert!(mutex.take());
-    let tag = Tag {
-        cookie: 8,
-        ..Tag::default()
-    };
-    let ask = |attempt| {
-        bench
-            .table
-            .request_by_id("id", worker, Exclusive, attempt, tag.clone())
-            .unwrap()
-    };
-    assert_eq!(ask(Try), Outcome::Busy);
-    let Outcome::Queued(ticket) = ask(Wait) else {
-        panic!("two have the lock")
-    };
-    assert_eq!(mutex.release_fast(), Ok(vec![]));
-    assert_eq!(bench.delivered(), [(worker, vec![8])]);
-    assert!(!mutex.take());
-    bench.table.release(ticket, worker, &mut Vec::new()).unwrap();
-    assert!(mutex.take());
 }
 
 #[test]
@@ -300,16 +271,11 @@ fn an_id_that_nobody_uses_costs_nothing() {
     let bench = Bench::new();
     let owner = bench.table.new_owner();
     for round in 0..100 {
-        let outcome = bench
-            .table
-            .request_by_id(&format!("id{round}"), owner, Shared, Wait, Tag::default());
-        let Ok(Outcome::Granted(ticket, _)) = outcome else {
-            panic!("got {outcome:?}")
-        };
-        bench.table.release(ticket, owner, &mut Vec::new()).unwrap();
-        let opened = bench.open("opened", owner).opened;
-        assert_eq!(opened.slot.offset, 0);
-        bench.table.close(opened.handle, &mut Vec::new()).unwrap();
+        let mutex = bench.open(&format!("id{round}"), owner);
+        assert_eq!(mutex.opened.slot.offset, 0);
+        let (ticket, _) = mutex.hold(Shared);
+        mutex.release(ticket);
+        bench.table.close(mutex.opened.handle, &mut Vec::new()).unwrap();
     }
     assert_eq!(
         (bench.table.locks(), bench.table.requests(), bench.table.handles()),

@@ -13,7 +13,6 @@
 
 use super::raw::{Function, Value, entry};
 use crate::core::ids::OwnerId;
-use crate::local::lent::Sign;
 use parking_lot::Mutex;
 use std::ptr;
 use std::sync::LazyLock;
@@ -90,7 +89,7 @@ impl Lending {
     pub fn withdraw(&self, owner: OwnerId) {
         let mut signs = self.signs.lock();
         if let Some(at) = signs.iter().position(|of| *of == Some(owner)) {
-            Sign(&self.words[FIRST_SIGN + at]).take_away();
+            self.words[FIRST_SIGN + at].store(0, std::sync::atomic::Ordering::SeqCst);
             signs[at] = None;
         }
     }

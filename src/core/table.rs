@@ -178,14 +178,11 @@ impl<T> Table<T> {
         }
     }
 
-    /// Who has a pinned lock exclusively, and by which hold.
-    pub fn exclusive_holder(&self, key: LockKey) -> Option<(Ticket, OwnerId)> {
+    /// The hold of whoever has a pinned lock exclusively.
+    pub fn exclusive_hold(&self, key: LockKey) -> Option<Ticket> {
         let index = self.locks.get(key.0)?.holders.first()?;
         let request = self.requests.get(index)?;
-        (request.mode == Mode::Exclusive)
-            .then(|| self.ticket(index))
-            .flatten()
-            .map(|ticket| (ticket, request.owner))
+        (request.mode == Mode::Exclusive).then(|| self.ticket(index)).flatten()
     }
 
     /// Keeps lock `id` in the table, also while nobody uses it, until `unpin` was called as often. `None` only if there

@@ -3,16 +3,16 @@
 //! The word of such a lock is changed as [`super`] says, by the threads of any process to which the table's process has lent the memory. Three
 //! things are different there, because such a thread ends, or is cut off, without the table's mutex.
 //!
-//! **It may go on for a moment after the table has closed its handles.** Each owner has a [*sign*](Sign) in the memory, which the table's
-//! side takes away before it ends the owner. Whoever has changed a word from 0 to its handle looks at its sign afterwards, and believes
+//! **It may go on for a moment after the table has closed its handles.** Each owner has a *sign* in the memory, a word with its number, which the table's
+//! side sets to 0 before it ends the owner. Whoever has changed a word from 0 to its handle looks at its sign afterwards, and believes
 //! in the hold only if the sign is there. All accesses are sequentially consistent, so the change came before the end of the owner, which
-//! then frees the hold, or the thread sees that it is cut off. A word with a handle that is not open is therefore the hold of
-//! nobody, and counts as free.
+//! then frees the hold, or the thread sees that it is cut off. A word with anything but the handle of an open object of this very
+//! lock is therefore the hold of nobody, and counts as free.
 //!
 //! **It does not call the table to give back a hold that was moved there.** It leaves its handle in the *mark* beside the word, and tells the
 //! table's process to look. Whoever asks the table about the lock makes it look first ([`super::LocalTable::settle`]), so from the
-//! moment of the mark on the lock is free for everybody. A mark counts only if it names an open handle whose owner holds the lock
-//! exclusively; so one that was left by somebody who is cut off ends nobody's hold. The next mark replaces it: the
+//! moment of the mark on the lock is free for everybody. A mark counts only if it names an open handle of this lock whose owner holds
+//! it exclusively; so one that was left by somebody who is cut off ends nobody's hold. The next mark replaces it: the
 //! holder reads what is there *before* it looks at its sign, and changes it from just that, so one that is cut off cannot replace the mark of its
 //! successor.
 //!
@@ -21,8 +21,7 @@
 
 use super::handles::Handle;
 use super::sync::{AtomicU32, Ordering};
-use super::words::Word;
-use crate::core::ids::{LockKey, OwnerId};
+use crate::core::ids::LockKey;
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,11 +38,7 @@ pub struct Lent {
 
 /// What there is for one lock.
 #[derive(Clone, Copy)]
-pub struct Place<'a>(&'a [AtomicU32]);
-
-/// Says whether an owner is still served: its number, or anything else.
-#[derive(Clone, Copy)]
-pub struct Sign<'a>(pub &'a AtomicU32);
+pub(super) struct Place<'a>(&'a [AtomicU32]);
 
 impl Lent {
     /// How many words a place has, three of them in use: a cache line, so that two locks do not slow each other down.
@@ -89,14 +84,7 @@ const SINCE: usize = 1;
 const MARK: usize = 2;
 
 impl<'a> Place<'a> {
-    /// The place in the memory of those who share it.
-    pub fn of(memory: &'a [AtomicU32], position: usize) -> Option<Self> {
-        memory
-            .get(position * Lent::PLACE..(position + 1) * Lent::PLACE)
-            .map(Place)
-    }
-
-    pub fn word(self) -> &'a AtomicU32 {
+    pub(super) fn word(self) -> &'a AtomicU32 {
         &self.0[WORD]
     }
 
@@ -107,46 +95,6 @@ impl<'a> Place<'a> {
             return Handle(0);
         }
         Handle(mark.swap(0, Ordering::SeqCst))
-    }
-}
-
-impl Sign<'_> {
-    /// Before anything else is done to end an owner.
-    pub fn take_away(self) {
-        self.0.store(0, Ordering::SeqCst);
-    }
-
-    fn is_there(self, owner: OwnerId) -> bool {
-        self.0.load(Ordering::SeqCst) == owner.0
-    }
-}
-
-/// What JavaScript does to take a free lock (`lib/cluster/word.js`). False: ask the table's process.
-pub fn take(place: Place<'_>, handle: Handle, sign: Sign<'_>, owner: OwnerId) -> bool {
-    if !Word::Free.exchange(place.word(), Word::Fast(handle)) {
-        return false;
-    }
-    if sign.is_there(owner) {
-        return true;
-    }
-    Word::Fast(handle).exchange(place.word(), Word::Free);
-    false
-}
-
-/// What JavaScript does to give back an exclusive hold that is in the table. True: tell the table's process to look. False: the hold was lost before.
-pub fn mark(place: Place<'_>, handle: Handle, sign: Sign<'_>, owner: OwnerId) -> bool {
-    let mark = &place.0[MARK];
-    loop {
-        let before = mark.load(Ordering::SeqCst);
-        if !sign.is_there(owner) {
-            return false;
-        }
-        if mark
-            .compare_exchange(before, handle.0, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-        {
-            return true;
-        }
     }
 }
 
@@ -190,13 +138,8 @@ mod tests {
     fn a_mark_is_taken_once() {
         let lent = lent(1, || 0);
         let place = lent.place(lock(0)).unwrap();
-        let sign = AtomicU32::new(4);
-        assert!(mark(place, Handle(9), Sign(&sign), OwnerId(4)));
+        place.0[MARK].store(9, Ordering::SeqCst);
         assert_eq!(place.take_mark(), Handle(9));
-        assert_eq!(place.take_mark(), Handle(0));
-        assert!(!mark(place, Handle(9), Sign(&sign), OwnerId(5)));
-        Sign(&sign).take_away();
-        assert!(!mark(place, Handle(9), Sign(&sign), OwnerId(4)));
         assert_eq!(place.take_mark(), Handle(0));
     }
 }

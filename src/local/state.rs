@@ -101,25 +101,6 @@ impl State {
         Ok(self.ask(lock, owner, mode, attempt, tag))
     }
 
-    pub(super) fn request_by_id(
-        &mut self,
-        id: &str,
-        owner: OwnerId,
-        mode: Mode,
-        attempt: Attempt,
-        tag: Tag,
-    ) -> Result<Outcome, Unknown> {
-        if !self.owners.contains(&owner) {
-            return Err(Unknown);
-        }
-        let Some(lock) = self.table.pin(id) else {
-            return Ok(Outcome::Busy);
-        };
-        let outcome = self.ask(lock, owner, mode, attempt, tag);
-        self.table.unpin(lock);
-        Ok(outcome)
-    }
-
     pub(super) fn chunk(&self, chunk: u32) -> Option<Chunk> {
         self.words.chunk(chunk).cloned()
     }
@@ -160,6 +141,7 @@ impl State {
         self.inflate(lock);
         let outcome = self.table.request_at(lock, owner, mode, attempt, tag);
         if outcome == Outcome::Busy {
+            // Nobody may be there: the table is full of others' requests.
             self.deflate_if_idle(lock);
         }
         outcome
@@ -190,15 +172,20 @@ impl State {
         }
     }
 
+    /// What is known about a handle that stands at a lock; `None` if it is not open, or is another lock's.
+    fn open_at(&self, lock: LockKey, handle: Handle) -> Option<&Open> {
+        self.handles.get(handle).filter(|open| open.lock == lock)
+    }
+
     /// Whether the handle in a word is that of somebody in another process who does not believe in it, see [`super::lent`].
     fn is_cut_off(&self, lock: LockKey, handle: Handle) -> bool {
-        self.words.place(lock).is_some() && self.handles.get(handle).is_none()
+        self.words.place(lock).is_some() && self.open_at(lock, handle).is_none()
     }
 
     /// Enters a hold of the fast path, which the word no longer shows, into the table.
     fn move_in(&mut self, lock: LockKey, handle: Handle) {
         let since = self.words.since(lock);
-        let mut open = self.handles.get_mut(handle);
+        let mut open = self.handles.get_mut(handle).filter(|open| open.lock == lock);
         let owner = open.as_ref().map_or(NOBODY, |open| open.owner);
         let tag = Tag {
             cookie: 0,
@@ -240,14 +227,11 @@ impl State {
     pub(super) fn settle(&mut self, lock: LockKey, grants: &mut Vec<Grant>) {
         let Some(place) = self.words.place(lock) else { return };
         let handle = place.take_mark();
-        let owner = match self.handles.get(handle) {
-            Some(open) if open.lock == lock => open.owner,
-            _ => return,
+        let Some(owner) = self.open_at(lock, handle).map(|open| open.owner) else {
+            return;
         };
-        if let Some((ticket, holder)) = self.table.exclusive_holder(lock)
-            && holder == owner
-        {
-            // It holds.
+        if let Some(ticket) = self.table.exclusive_hold(lock) {
+            // Fails if somebody else holds.
             let _ = self.release(ticket, owner, grants);
         }
     }
@@ -265,14 +249,9 @@ impl State {
     }
 
     pub(super) fn cancel(&mut self, ticket: Ticket, owner: OwnerId, grants: &mut Vec<Grant>) -> Cancelled<()> {
-        let Some(lock) = self.table.get(ticket).map(|request| request.lock()) else {
-            return Cancelled::Unknown;
-        };
         match self.table.cancel(ticket, owner, grants) {
-            Cancelled::Withdrawn(_) => {
-                self.deflate_if_idle(lock);
-                Cancelled::Withdrawn(())
-            }
+            // Whoever it waited for is still there, so the table keeps the lock.
+            Cancelled::Withdrawn(_) => Cancelled::Withdrawn(()),
             Cancelled::AlreadyGranted => Cancelled::AlreadyGranted,
             Cancelled::Unknown => Cancelled::Unknown,
         }
@@ -330,7 +309,7 @@ impl State {
             if self.is_cut_off(lock, handle) {
                 return Snapshot::default();
             }
-            let open = self.handles.get(handle);
+            let open = self.open_at(lock, handle);
             let mut holder = Info::untold(
                 open.map_or(NOBODY, |open| open.owner),
                 open.map(|open| open.who.clone()).unwrap_or_default(),

@@ -6,7 +6,7 @@ use super::lent::Lent;
 use super::state::{NOBODY, State};
 pub use super::state::{Opened, Unknown};
 use super::sync::Mutex;
-use super::who::{Snapshot, Tag, Who};
+use super::who::{Snapshot, Who};
 use super::words::Chunk;
 use crate::core::attempt::Attempt;
 use crate::core::ids::{OwnerId, Ticket, Token};
@@ -93,18 +93,6 @@ impl LocalTable {
         since: Option<u64>,
     ) -> Result<Outcome, Unknown> {
         self.guarded.lock().state.request(handle, mode, attempt, cookie, since)
-    }
-
-    /// Asks for lock `id` without a handle.
-    pub fn request_by_id(
-        &self,
-        id: &str,
-        owner: OwnerId,
-        mode: Mode,
-        attempt: Attempt,
-        tag: Tag,
-    ) -> Result<Outcome, Unknown> {
-        self.guarded.lock().state.request_by_id(id, owner, mode, attempt, tag)
     }
 
     /// Ends a hold that came with a ticket.

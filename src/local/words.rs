@@ -71,18 +71,6 @@ impl Word {
     }
 }
 
-/// What JavaScript does to take a free lock: `Atomics.compareExchange(words, offset, 0, handle) === 0`. False: ask the
-/// table.
-pub fn take(word: &AtomicU32, handle: Handle) -> bool {
-    Word::Free.exchange(word, Word::Fast(handle))
-}
-
-/// What JavaScript does to free a lock that it took: `Atomics.compareExchange(words, offset, handle, 0) === handle`.
-/// False: the hold was moved into the table, to be ended by [`super::LocalTable::release_fast`].
-pub fn free(word: &AtomicU32, handle: Handle) -> bool {
-    Word::Fast(handle).exchange(word, Word::Free)
-}
-
 /// All words of a table. They stay where they are as long as anybody has their chunk.
 #[derive(Debug, Default)]
 pub(super) struct Words {

@@ -4,8 +4,9 @@ use crate::core::attempt::Attempt;
 use crate::core::ids::{OwnerId, Ticket};
 use crate::core::mode::Mode;
 use crate::core::table::{Cancelled, Outcome};
-use crate::local::words::{self, Chunk};
+use crate::local::words::Chunk;
 use crate::local::{Deliver, Granted, LocalTable, Opened, Who};
+use crate::words;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Arc, Notify};
 
@@ -102,7 +103,7 @@ impl Environment {
         }
     }
 
-    pub fn word(&self) -> &words::AtomicU32 {
+    pub fn word(&self) -> &AtomicU32 {
         &self.words[self.opened.slot.offset as usize]
     }
 

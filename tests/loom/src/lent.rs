@@ -2,7 +2,8 @@
 
 use crate::core::attempt::Attempt::{Try, Wait};
 use crate::core::table::Outcome;
-use crate::worker::{Cluster, Hold, Worker};
+use crate::words::{MARK, Memory};
+use crate::worker::{Cluster, Hold, Leave, Worker};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
@@ -102,20 +103,49 @@ fn what_is_taken_while_being_cut_off_is_freed_or_not_believed_in() {
     });
 }
 
-#[test]
-fn the_mark_of_one_who_is_cut_off_does_not_replace_that_of_the_next_holder() {
-    check(5, || {
+/// A holder that is cut off while it gives the lock back, and the next one, which gives it back as well: the lock is free then.
+fn cut_off_while_giving_back(leave: Leave) {
+    check(5, move || {
         let cluster = Cluster::new();
         let (lost, next, observer) = (Worker::new(&cluster), Worker::new(&cluster), Worker::new(&cluster));
         assert!(lost.take());
         assert!(matches!(next.ask(Wait), Some(Outcome::Queued(_))));
         let owner = lost.owner;
-        let thread = thread::spawn(move || lost.give_back(Hold::Word));
+        let thread = thread::spawn(move || lost.give_back_by(leave));
         cluster.cut_off(owner);
         next.wait();
-        next.release(Hold::Table);
+        assert!(next.give_back(Hold::Table));
         thread.join().unwrap();
         observer.assert_free();
+    });
+}
+
+#[test]
+fn the_mark_of_one_who_is_cut_off_does_not_replace_that_of_the_next_holder() {
+    cut_off_while_giving_back(|word, memory| word.leave(memory));
+}
+
+#[test]
+#[should_panic(expected = "held by nobody's hold")]
+fn a_sign_that_is_looked_at_before_the_mark_is_read_is_found_out() {
+    cut_off_while_giving_back(|word, memory| {
+        if memory.load(word.sign) != word.owner {
+            return false;
+        }
+        let before = memory.load(word.at + MARK);
+        memory.compare_exchange(word.at + MARK, before, word.handle) == before
+    });
+}
+
+#[test]
+#[should_panic(expected = "held by nobody's hold")]
+fn a_mark_that_is_overwritten_blindly_is_found_out() {
+    cut_off_while_giving_back(|word, memory| {
+        let served = memory.load(word.sign) == word.owner;
+        if served {
+            memory.store(word.at + MARK, word.handle);
+        }
+        served
     });
 }
 

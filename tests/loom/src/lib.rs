@@ -8,6 +8,9 @@ mod core;
 #[path = "../../../src/local/mod.rs"]
 mod local;
 
+#[path = "../../words/mod.rs"]
+mod words;
+
 mod environment;
 mod lent;
 mod word;

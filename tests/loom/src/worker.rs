@@ -4,8 +4,9 @@ use crate::core::attempt::Attempt;
 use crate::core::ids::{OwnerId, Ticket};
 use crate::core::mode::Mode;
 use crate::core::table::Outcome;
-use crate::local::lent::{self, Lent, Place, Sign};
-use crate::local::{Deliver, Granted, LocalTable, Opened, Who, words};
+use crate::local::lent::Lent;
+use crate::local::{Deliver, Granted, LocalTable, Opened, Who};
+use crate::words::{MARK, Memory, Word};
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Arc, Notify};
 
@@ -39,20 +40,55 @@ impl Deliver for Post {
     }
 }
 
-/// The memory of one lock.
-struct Lock(Vec<AtomicU32>);
+/// The memory of one lock, and the signs of the workers behind it.
+pub struct Shared(Vec<AtomicU32>);
 
-impl AsRef<[AtomicU32]> for Lock {
+const SIGNS: usize = Lent::PLACE;
+
+impl Shared {
+    fn sign(owner: OwnerId) -> usize {
+        SIGNS + owner.0 as usize - 1
+    }
+}
+
+/// The table's part.
+struct Places(std::sync::Arc<Shared>);
+
+impl AsRef<[AtomicU32]> for Places {
     fn as_ref(&self) -> &[AtomicU32] {
-        &self.0
+        &self.0.0[..SIGNS]
+    }
+}
+
+impl Memory for Shared {
+    fn load(&self, at: usize) -> u32 {
+        if at == MARK {
+            // A plain load before a compare-and-exchange keeps loom from trying other changes in between.
+            self.0[at].fetch_add(0, Ordering::SeqCst)
+        } else {
+            self.0[at].load(Ordering::SeqCst)
+        }
+    }
+
+    fn store(&self, at: usize, value: u32) {
+        self.0[at].store(value, Ordering::SeqCst);
+    }
+
+    fn compare_exchange(&self, at: usize, from: u32, to: u32) -> u32 {
+        match self.0[at].compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(before) | Err(before) => before,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        1
     }
 }
 
 /// The primary, and what it lends.
 pub struct Cluster {
     pub table: LocalTable,
-    lock: std::sync::Arc<Lock>,
-    signs: Vec<AtomicU32>,
+    memory: std::sync::Arc<Shared>,
     inboxes: Arc<Inboxes>,
     /// Only the lock keeps it right.
     guarded: AtomicU32,
@@ -60,12 +96,12 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new() -> Arc<Self> {
-        let lock = std::sync::Arc::new(Lock((0..Lent::PLACE).map(|_| AtomicU32::new(0)).collect()));
+        let memory = std::sync::Arc::new(Shared((0..SIGNS + WORKERS).map(|_| AtomicU32::new(0)).collect()));
+        let lent = Lent::new(std::sync::Arc::new(Places(memory.clone())), || 1);
         let inboxes = Arc::new(Inboxes::default());
         Arc::new(Self {
-            table: LocalTable::lending(0, Lent::new(lock.clone(), || 1), Box::new(Post(inboxes.clone()))),
-            lock,
-            signs: (0..WORKERS).map(|_| AtomicU32::new(0)).collect(),
+            table: LocalTable::lending(0, lent, Box::new(Post(inboxes.clone()))),
+            memory,
             inboxes,
             guarded: AtomicU32::new(0),
         })
@@ -75,16 +111,15 @@ impl Cluster {
         self.guarded.load(Ordering::Relaxed)
     }
 
-    fn place(&self) -> Place<'_> {
-        Place::of(&self.lock.0, 0).unwrap()
-    }
-
     /// The primary hears that the worker's channel is cut, or that it has ended.
     pub fn cut_off(&self, owner: OwnerId) {
-        Sign(&self.signs[owner.0 as usize - 1]).take_away();
+        self.memory.store(Shared::sign(owner), 0);
         self.table.owner_gone(owner);
     }
 }
+
+/// A way to leave a mark.
+pub type Leave = fn(Word, &Shared) -> bool;
 
 /// How the lock is held.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +137,7 @@ pub struct Worker {
 impl Worker {
     pub fn new(cluster: &Arc<Cluster>) -> Self {
         let owner = cluster.table.new_owner();
-        cluster.signs[owner.0 as usize - 1].store(owner.0, Ordering::SeqCst);
+        cluster.memory.store(Shared::sign(owner), owner.0);
         let opened = cluster.table.open("id", owner, Who::default()).unwrap();
         assert_eq!(opened.lent, Some(0));
         Self {
@@ -112,12 +147,17 @@ impl Worker {
         }
     }
 
-    fn sign(&self) -> Sign<'_> {
-        Sign(&self.cluster.signs[self.owner.0 as usize - 1])
+    fn word(&self) -> Word {
+        Word {
+            at: 0,
+            handle: self.opened.handle.0,
+            sign: Shared::sign(self.owner),
+            owner: self.owner.0,
+        }
     }
 
     pub fn take(&self) -> bool {
-        lent::take(self.cluster.place(), self.opened.handle, self.sign(), self.owner)
+        self.word().take(&*self.cluster.memory)
     }
 
     /// What the primary does with a request. `None`: the worker is cut off, or the lock is taken.
@@ -156,11 +196,18 @@ impl Worker {
     /// Whether the hold was given back rather than lost. If so, the primary is still to be told to look.
     pub fn give_back(&self, hold: Hold) -> bool {
         if let Hold::Word = hold
-            && words::free(self.cluster.place().word(), self.opened.handle)
+            && self.word().free(&*self.cluster.memory)
         {
             return true;
         }
-        lent::mark(self.cluster.place(), self.opened.handle, self.sign(), self.owner)
+        self.word().leave(&*self.cluster.memory)
+    }
+
+    /// Gives back a hold that was taken by the word, with `leave` in place of [`Word::leave`].
+    pub fn give_back_by(&self, leave: Leave) {
+        if !self.word().free(&*self.cluster.memory) {
+            leave(self.word(), &self.cluster.memory);
+        }
     }
 
     /// What the primary does when it is told that this worker has left its mark.
@@ -180,7 +227,10 @@ impl Worker {
     }
 
     pub fn assert_free(&self) {
-        assert!(self.cluster.table.snapshot("id").held.is_empty());
+        assert!(
+            self.cluster.table.snapshot("id").held.is_empty(),
+            "held by nobody's hold"
+        );
         assert_eq!(self.cluster.table.requests(), 0);
         assert!(self.take() || self.ask(Attempt::Try).is_some());
     }
