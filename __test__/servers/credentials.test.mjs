@@ -14,6 +14,7 @@ watchLeaks()
 const KINDS = {
     consul: [ { password: true }, ({ password }) => ({ password }) ],
     redis: [ { password: true }, (server) => ({ password: server.password }) ],
+    pgsql: [ { password: true }, (server) => ({ user: server.user, password: server.password }) ],
     etcd: [ { password: true }, (server) => ({ user: server.user, password: server.password }) ]
 }
 

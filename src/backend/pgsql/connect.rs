@@ -203,17 +203,26 @@ async fn session_of(login: &Login, link: &mut Link) -> Result<i32> {
 async fn dial(login: &Login, address: &Address, limit: Duration) -> Result<Link> {
     let peer = peer(address);
     let begun = tokio::time::Instant::now();
+    let mut config = match timeout(limit, login.current()).await {
+        Ok(config) => config?,
+        Err(_) => {
+            let message =
+                format!("option credentials gave none in {limit:?} (connect_timeout) for PostgreSQL at {peer}");
+            return Err(Error::new(Kind::Connect, message));
+        }
+    };
+    let limit = limit.saturating_sub(begun.elapsed());
+    let begun = tokio::time::Instant::now();
     let wire = Wire::open(address, limit, login.ttl()).await;
     let wire = wire.map_err(|error| unreachable(address).because(error))?;
     let first = wire.first_byte();
     let handshake = async {
         match connector(login, address) {
             Some(tls) => {
-                let (client, pump) = login.config.connect_raw(wire, tls).await?;
+                let (client, pump) = config.connect_raw(wire, tls).await?;
                 Ok((client, Box::pin(pump) as Pump))
             }
             None => {
-                let mut config = login.config.clone();
                 config.ssl_mode(tokio_postgres::config::SslMode::Disable);
                 let (client, pump) = config.connect_raw(wire, NoTls).await?;
                 Ok((client, Box::pin(pump) as Pump))

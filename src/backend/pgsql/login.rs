@@ -3,7 +3,7 @@
 use crate::backend::{Context, tls};
 use crate::core::lease::Terms;
 use crate::error::{Error, Kind, Result};
-use crate::options::{RemoteOptions, Tls};
+use crate::options::{Credentials, RemoteOptions, Tls};
 use crate::secret::Secret;
 use crate::url::{Address, Server};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -40,6 +40,7 @@ pub struct Login {
     /// Whether something stands between us and the server, found out with the first connection.
     pub pooler: Cell<Pooler>,
     secret: Option<Secret>,
+    credentials: Credentials,
     tls: RefCell<Option<MakeRustlsConnect>>,
 }
 
@@ -93,8 +94,24 @@ impl Login {
             on_end: OnceCell::new(),
             pooler: Cell::new(Pooler::None),
             secret,
+            credentials: server.credentials.clone(),
             tls: RefCell::default(),
         }
+    }
+
+    /// The driver's configuration for a connection that is made now: user and password may come from a function of the program.
+    pub async fn current(&self) -> Result<Config> {
+        let mut config = self.config.clone();
+        if self.credentials.provider.is_some() {
+            let given = self.credentials.current().await?;
+            if let Some(user) = given.user {
+                config.user(user);
+            }
+            if let Some(password) = given.password {
+                config.password(password.reveal());
+            }
+        }
+        Ok(config)
     }
 
     /// Reads the certificate files again: they may have been replaced since the last connection.
@@ -117,9 +134,11 @@ impl Login {
 
     /// Foreign text without the password.
     pub fn masked(&self, text: &str) -> String {
-        self.secret
-            .as_ref()
-            .map_or_else(|| text.to_owned(), |secret| secret.mask(text))
+        let text = self.credentials.mask(text);
+        match &self.secret {
+            Some(secret) => secret.mask(&text),
+            None => text,
+        }
     }
 }
 
