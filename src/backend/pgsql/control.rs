@@ -181,7 +181,8 @@ impl Control {
 /// so it holds nothing, and nothing else waits for it.
 pub struct Tokens {
     standing: Rc<Standing>,
-    asked: Cell<u32>,
+    /// Shared by those who have asked for one.
+    asked: Rc<()>,
     doubts: Cell<u8>,
 }
 
@@ -189,7 +190,7 @@ impl Tokens {
     pub fn new(login: &Rc<Login>) -> Self {
         Self {
             standing: Standing::new(login, Purpose::Service),
-            asked: Cell::new(0),
+            asked: Rc::new(()),
             doubts: Cell::new(0),
         }
     }
@@ -199,9 +200,9 @@ impl Tokens {
         let mut failures = 0;
         loop {
             let session = self.standing.session().await?;
-            self.asked.set(self.asked.get() + 1);
+            let asked = self.asked.clone();
             let answer = session.rows(sql::TOKEN, &[]).await;
-            self.asked.set(self.asked.get() - 1);
+            drop(asked);
             match answer {
                 Ok(rows) => {
                     let token = rows.first().and_then(|row| row.try_get::<_, i64>(0).ok());
@@ -217,7 +218,7 @@ impl Tokens {
     /// Looks at the server whether it still works on what it was asked for. A session whose question or answer got lost on the way is
     /// cut, so that another is asked.
     pub async fn look(&self, control: &Control) -> Result<()> {
-        let Some(session) = self.standing.current().filter(|_| self.asked.get() > 0) else {
+        let Some(session) = self.standing.current().filter(|_| Rc::strong_count(&self.asked) > 1) else {
             self.doubts.set(0);
             return Ok(());
         };
