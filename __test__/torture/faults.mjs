@@ -34,29 +34,22 @@ const clients = {
     }
 }
 
+/** A proxy lets something vanish for a while. */
+async function vanishing (world, random, what) {
+    const proxy = world.someProxy(random)
+    proxy[what]()
+    await sleep(span(world, random))
+    await proxy.pass()
+}
+
 /** What can happen to the connections of one client, which go through a proxy of its own. */
 const network = {
     async "connections are reset" (world, random) {
         world.someProxy(random).reset()
     },
-    async "the network swallows everything" (world, random) {
-        const proxy = world.someProxy(random)
-        proxy.blackhole()
-        await sleep(span(world, random))
-        await proxy.pass()
-    },
-    async "answers are dropped" (world, random) {
-        const proxy = world.someProxy(random)
-        proxy.dropReplies()
-        await sleep(span(world, random))
-        await proxy.pass()
-    },
-    async "requests are dropped" (world, random) {
-        const proxy = world.someProxy(random)
-        proxy.dropRequests()
-        await sleep(span(world, random))
-        await proxy.pass()
-    },
+    "the network swallows everything": (world, random) => vanishing(world, random, "blackhole"),
+    "answers are dropped": (world, random) => vanishing(world, random, "dropReplies"),
+    "requests are dropped": (world, random) => vanishing(world, random, "dropRequests"),
     async "the network is frozen, and delivers later" (world, random) {
         const proxy = world.someProxy(random)
         proxy.freeze()
@@ -108,7 +101,7 @@ const redis = {
 const pgsql = {
     async "sessions are terminated" ({ server: { admin } }, random) {
         const rows = await admin.query("select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()")
-        await admin.terminate(rows.map(({ pid }) => pid).filter(() => random() < 0.3))
+        await admin.terminate(rows.map(([ pid ]) => pid).filter(() => random() < 0.3))
     },
     async "statements are cancelled" ({ server: { admin } }) {
         await admin.query("select pg_cancel_backend(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()")
