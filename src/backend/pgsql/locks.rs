@@ -62,10 +62,12 @@ impl Locks {
             let control = Control::new(&login);
             let granted = {
                 let this = this.clone();
-                move |request| {
-                    if let Some(this) = this.upgrade() {
+                move |request: Rc<Request>| match this.upgrade() {
+                    Some(this) if request.ask.fenced => {
                         tokio::task::spawn_local(async move { this.complete(&request).await });
                     }
+                    Some(this) => this.settle(&request, None),
+                    None => {}
                 }
             };
             let of_end = this.clone();
@@ -214,27 +216,33 @@ impl Locks {
 
     /// Makes a grant of the server a hold, with a token if one is wanted.
     async fn complete(&self, request: &Rc<Request>) {
-        let token = match request.ask.fenced {
-            false => Ok(None),
-            true => Box::pin(self.token(request)).await.map(Some),
-        };
+        if !request.ask.fenced {
+            return self.settle(request, None);
+        }
+        match Box::pin(self.token(request)).await {
+            Ok(token) => self.settle(request, Some(token)),
+            Err(refusal) => {
+                self.free(request).await;
+                // Unless its session has ended meanwhile.
+                if matches!(request.phase(), Phase::Asking) {
+                    request.enters(Phase::Refused(refusal));
+                }
+            }
+        }
+    }
+
+    fn settle(&self, request: &Request, token: Option<u64>) {
         if !matches!(request.phase(), Phase::Asking) {
             return; // Its session has ended meanwhile.
         }
-        let phase = match token {
-            Err(refusal) => {
-                self.free(request).await;
-                Phase::Refused(refusal)
+        let phase = match request.hold.borrow().as_ref() {
+            None => Phase::Lost,
+            Some(hold) => {
+                hold.token.set(token);
+                // The session lives since then, and with it what it holds.
+                let leased_at = hold.session.heard.get();
+                Phase::Held(Taken { token, leased_at })
             }
-            Ok(token) => match request.hold.borrow().as_ref() {
-                None => Phase::Lost,
-                Some(hold) => {
-                    hold.token.set(token);
-                    // The session lives since then, and with it what it holds.
-                    let leased_at = hold.session.heard.get();
-                    Phase::Held(Taken { token, leased_at })
-                }
-            },
         };
         request.enters(phase);
     }
