@@ -1,4 +1,4 @@
-// Runs node:test files, each in a process of its own, two at a time, and counts the tests in them.
+// Runs node:test files, each in a process of its own, several at a time, and counts the tests in them.
 //
 // node --test would do most of this, but it knows neither how to end a file together with the processes that it
 // started, nor, on Node 18, a time limit.
@@ -9,7 +9,8 @@ import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { root } from "./cargo.mjs"
 
-const PARALLEL = 2
+/** More than there are cores on a small machine, as most of a test's time is waiting: for a lease to end, for a server to start. */
+const PARALLEL = 3
 /** The longest a file may take, in seconds; a comment "// time limit: 900 s" in its first lines says otherwise. */
 const LIMIT = 600
 

@@ -15,6 +15,8 @@ export class FakeServer {
     onrequest = () => undefined
     /** Called when a grant or a loss is about to be heard. */
     onheard = () => {}
+    /** After so many steps everything that was asked has been answered. */
+    patience = 10_000
     #random = () => 0
     #answer
     #mutexes = new Map()

@@ -23,7 +23,13 @@ export class RemoteCalls {
     #depth = 0
     #controller = new AbortController()
 
-    constructor (Mutex, server, seed) {
+    /**
+     * @param {typeof import("../../index.js")} Mutex
+     * @param {object} server a FakeServer, or a LiveServer for locks whose answers come by themselves
+     * @param {number} seed
+     * @param {(id: string) => string} [url]
+     */
+    constructor (Mutex, server, seed, url = (id) => `rpm+redis://fake/${id}`) {
         this.#server = server
         this.#random = randomness(seed)
         server.begin(this.#random)
@@ -36,12 +42,12 @@ export class RemoteCalls {
         }
         this.#objects = Array.from({ length: OBJECTS }, (_, number) => {
             const id = `remote-${number % LOCKS}`
-            const object = { id, number, mutex: new Mutex(`rpm+redis://fake/${id}`), state: "closed", unreleased: [] }
+            const object = { id, number, mutex: new Mutex(url(id)), state: "closed", unreleased: [] }
             object.mutex.on("lost", () => {
                 const call = storage.getStore()
                 this.#expect(call.object === object, `loss of ${call.number} told at ${number}`)
                 call.lossTold = true
-                this.#believers.delete(call)
+                this.#doubt(call)
                 this.counts.lost++
                 this.#callBack()
             })
@@ -56,8 +62,11 @@ export class RemoteCalls {
         })
     }
 
+    /** The last deeds, and what has not ended. */
     trail () {
-        return this.#trail.slice(-20).join(", ")
+        const open = this.#calls.filter(({ settled }) => !settled).map(({ number, way, state, object }) => `${number} (${way} of ${object.number}, ${state})`)
+        const objects = this.#objects.map(({ number, state }) => `${number} ${state}`)
+        return `${this.#trail.slice(-20).join(", ")}; not settled: ${open.join(", ") || "none"}; objects: ${objects.join(", ")}`
     }
 
     async walk (steps) {
@@ -73,7 +82,7 @@ export class RemoteCalls {
         this.#depth = 9
         const closed = []
         for (let count = 0; this.#objects.some(({ state }) => state !== "over"); count++) {
-            assert.ok(count < 10_000, "a mutex does not close")
+            assert.ok(count < this.#server.patience, "a mutex does not close")
             for (const object of this.#objects.filter(({ state }) => state === "open"))
                 closed.push(this.#close(object, "over"))
             this.#server.step()
@@ -203,12 +212,19 @@ export class RemoteCalls {
             return
         for (const other of this.#believers)
             if (other.handle?.signal.aborted)
-                this.#believers.delete(other)
+                this.#doubt(other)
         if (call.handle?.signal.aborted)
             return
         for (const other of this.#believers)
             assert.ok(other.object.id !== call.object.id || other.shared && call.shared, `calls ${call.number} and ${other.number} believe in one lock`)
         this.#believers.add(call)
+        this.#server.believed?.(call)
+    }
+
+    /** The caller does not believe in its hold any more. */
+    #doubt (call) {
+        if (this.#believers.delete(call))
+            this.#server.doubted?.(call)
     }
 
     async #section (call, handle) {
@@ -220,7 +236,7 @@ export class RemoteCalls {
             call.finish = resolve
             handle.signal.addEventListener("abort", resolve)
         })
-        this.#believers.delete(call)
+        this.#doubt(call)
     }
 
     #rejected (call, error) {
@@ -242,7 +258,7 @@ export class RemoteCalls {
             const call = this.#pick(held)
             call.isOver = true
             this.#note(`release of ${call.number}`)
-            this.#believers.delete(call)
+            this.#doubt(call)
             if (call.finish !== undefined)
                 return call.finish()
             const released = call.handle.release()
@@ -253,7 +269,7 @@ export class RemoteCalls {
             const object = this.#pick(objects)
             // Any of them: their modes are the same.
             for (const call of object.unreleased)
-                this.#believers.delete(call)
+                this.#doubt(call)
             const [ call ] = object.unreleased.splice(0, 1)
             for (const other of object.unreleased)
                 if (!other.isLost && other.state === "granted")
@@ -280,7 +296,7 @@ export class RemoteCalls {
     }
 
     #expire () {
-        const timer = this.#pick(running())
+        const timer = this.#pick(running().filter(({ args }) => args[0]?.context !== undefined))
         if (timer === undefined)
             return
         const call = timer.args[0].context.runInAsyncScope(() => storage.getStore())
@@ -300,7 +316,7 @@ export class RemoteCalls {
         for (const call of this.#calls)
             if (call.object === object && (call.state === "asked" || call.state === "granted")) {
                 call.state = "closed"
-                this.#believers.delete(call)
+                this.#doubt(call)
                 call.finish?.()
             }
         object.unreleased = []
