@@ -17,6 +17,8 @@ export class FakeServer {
     onheard = () => {}
     /** After so many steps everything that was asked has been answered. */
     patience = 10_000
+    /** So many steps are one turn. */
+    pace = 8
     #random = () => 0
     #answer
     #mutexes = new Map()

@@ -7,7 +7,10 @@ const { Request } = createRequire(import.meta.url)("../../lib/request.js")
 export class LiveServer {
     onrequest = () => undefined
     onheard = () => {}
+    answersByItself = true
     patience = Infinity
+    /** Most steps wait for what the others do. */
+    pace = 1
     /** Nothing that could be left here is known here: the coordinator is asked at the end. */
     isIdle = true
     isFree = true

@@ -74,7 +74,7 @@ export class RemoteCalls {
             this.#open(object)
         for (let step = 0; step < steps && this.#failure === undefined; step++) {
             this.#deed()
-            if (step % 8 === 7)
+            if (step % this.#server.pace === 0)
                 await turn()
             else if (this.#random(3) === 0)
                 await null
@@ -129,6 +129,8 @@ export class RemoteCalls {
             this.#close(this.#pick(this.#objects))
         else if (dice < 54)
             this.#lose()
+        else if (this.#server.answersByItself)
+            this.#release()
         else
             this.#answer()
     }
