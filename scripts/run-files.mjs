@@ -10,7 +10,7 @@ import { pathToFileURL } from "node:url"
 import { root } from "./cargo.mjs"
 
 /** More than there are cores on a small machine, as most of a test's time is waiting: for a lease to end, for a server to start. */
-const PARALLEL = 3
+const PARALLEL = 4
 /** The longest a file may take, in seconds; a comment "// time limit: 900 s" in its first lines says otherwise. */
 const LIMIT = 600
 
