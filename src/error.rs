@@ -81,11 +81,6 @@ impl Error {
         self.cause = Some(cause.to_string());
         self
     }
-
-    /// Whether the same call may succeed later without anybody changing anything.
-    pub fn is_transient(&self) -> bool {
-        self.kind == Kind::Connect
-    }
 }
 
 impl fmt::Display for Error {

@@ -5,6 +5,7 @@ import assert from "node:assert/strict"
 import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { watchLeaks } from "../support/leaks.mjs"
+import { startProxy } from "../support/proxy.mjs"
 import { Mutex, freshId, opened } from "../conformance/world.mjs"
 import { noLeftovers, postgres, waitFor } from "./patient.mjs"
 
@@ -232,4 +233,30 @@ test("readers of one process wait on one connection, and hold on it until the la
     assert.equal(await writer.tryAcquire(), true)
     await writer.release()
     assert.deepEqual(await server.admin.locks(), [])
+})
+
+test("a reader that joins the readers who wait while they give up waits on", async (t) => {
+    const server = await postgres(t, { password: true })
+    const proxy = await startProxy(server, t)
+    const id = freshId()
+    const writer = await opened(t, server.url(id))
+    const readers = await opened(t, server.url(id, {}, proxy.port))
+    await readers.tryLock({ shared: true }).then((lock) => lock.release())
+    const hold = await writer.lock()
+    proxy.delay(60)
+    for (let round = 0; round < 2; round++) {
+        const giving = new AbortController(), last = new AbortController()
+        const first = readers.lock({ shared: true, signal: giving.signal })
+        first.catch(() => {})
+        await waitFor(async () => (await server.admin.locks()).some((lock) => !lock.granted), { what: "the reader to wait at the server" })
+        // What the second one asks the server before it joins is on its way when the first one goes.
+        const second = readers.lock({ shared: true, signal: last.signal })
+        giving.abort()
+        await assert.rejects(first, { name: "AbortError" })
+        const early = await Promise.race([ second.catch((error) => error), waitFor(async () => (await server.admin.locks()).some((lock) => !lock.granted), { what: "the second reader to wait" }) ])
+        assert.ok(!(early instanceof Error), String(early))
+        last.abort()
+        await assert.rejects(second, { name: "AbortError" })
+    }
+    await hold.release()
 })

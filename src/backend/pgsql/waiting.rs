@@ -97,14 +97,13 @@ impl Waiting {
     /// Waits until the server grants the lock to the group, which gives each of its members a share.
     ///
     /// Those who are refused learn why: `Closed` if they were withdrawn, otherwise what the server said. Their session is at its end
-    /// then, also for the server if that could be reached.
+    /// then, also for the server if that could be reached, and nobody has joined them since they went.
     ///
     /// Who comes with a `slot` has not tried for the lock, see [`Waiting::slot_without_a_try`].
     pub async fn wait(self: Rc<Self>, group: Rc<Group>, slot: Option<Slot>) {
-        let outcome = self.stand(&group, slot).await;
+        let refusal = self.stand(&group, slot).await.err();
         self.groups.close(&group);
-        let refusal = outcome.err().unwrap_or_else(withdrawn);
-        group.refuse(&refusal);
+        group.refuse(refusal.as_ref());
     }
 
     async fn stand(self: &Rc<Self>, group: &Rc<Group>, slot: Option<Slot>) -> Result<(), Refusal> {
@@ -147,6 +146,8 @@ impl Waiting {
         self.waiters.borrow_mut().push(waiter.clone());
         self.watch();
         let outcome = self.stand_on(&session, group).await;
+        // Before anything else is awaited: who joined now would be refused with those who have gone.
+        self.groups.close(group);
         self.waiters.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
         if outcome.is_err() {
             // Our side has given the session up; the server must not go on waiting, or be granted the lock, for nobody. Should this
@@ -214,7 +215,6 @@ impl Waiting {
         match answer {
             Ok(()) if session.is_open() => {
                 session.heard.set(session.heard.get().max(not_yet));
-                self.groups.close(group);
                 group.sweep();
                 let members = group.take();
                 let left = Rc::new(Cell::new(u32::try_from(members.len()).unwrap_or(u32::MAX)));
