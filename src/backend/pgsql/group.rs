@@ -93,7 +93,8 @@ impl Group {
 
     /// All leave it, and none has got the lock. `None` and `Closed` are for those who were withdrawn; whoever was not asks again.
     pub fn refuse(&self, refusal: Option<&Refusal>) {
-        let refusal = refusal.filter(|refusal| !matches!(refusal, Refusal::Failed(error) if error.kind == Kind::Closed));
+        let refusal =
+            refusal.filter(|refusal| !matches!(refusal, Refusal::Failed(error) if error.kind == Kind::Closed));
         for member in self.take() {
             let refusal = match refusal {
                 Some(refusal) => refusal.clone(),
