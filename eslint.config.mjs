@@ -29,6 +29,7 @@ export default [
     },
     { files: [ "**/*.js", "**/*.cjs" ], languageOptions: { sourceType: "commonjs" }, rules: { strict: [ "error", "global" ] } },
     { files: [ "**/*.mjs" ], languageOptions: { sourceType: "module" } },
+    { files: [ "examples/**" ], languageOptions: { ecmaVersion: 2026 } },
     // What is measured and shown to people may well be in wall-clock time.
     { files: [ "__test__/**", "scripts/**", "benches/**", "examples/**" ], rules: { "no-restricted-properties": "off" } }
 ]

@@ -46,6 +46,7 @@ async function writer () {
 
 function start (which, leased) {
     const child = fork(fileURLToPath(import.meta.url), [ leased, which ], { serialization: "advanced" })
+    child.once("exit", (code) => code === 0 || process.exit(1))
     const said = []
     const listeners = []
     child.on("message", (message) => listeners.length > 0 ? listeners.shift()(message) : said.push(message))

@@ -19,7 +19,9 @@ if (counter === undefined) {
     const file = join(folder, "counter")
     await writeFile(file, "0")
     const children = [ 1, 2, 3 ].map(() => fork(fileURLToPath(import.meta.url), [ url, file ]))
-    await Promise.all(children.map((child) => once(child, "exit")))
+    const exits = await Promise.all(children.map((child) => once(child, "exit")))
+    if (exits.some(([ code ]) => code !== 0))
+        process.exit(1)
     console.log(`three processes, 20 each: ${await readFile(file, "utf8")}`)
     await rm(folder, { recursive: true })
 }

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import typescript from "typescript"
+import { startChild } from "../support/children.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
 import { servers } from "../support/servers.mjs"
 import { runs } from "./prints.mjs"
@@ -27,15 +28,17 @@ const WITH_SERVERS = {
 /** These add parameters to the URL. For the others there is no machine that is too slow. */
 const SETTING_THEIR_OWN = [ "max-hold.mjs", "fencing.mjs", "loss.mjs" ]
 const PATIENT = { ttl: 30, connect_timeout: 30 }
+/** In a syntax that the oldest supported Node.js does not know. */
+const COMPILED = [ "await-using.mjs" ]
 /** Tested elsewhere. */
 const OTHERS = [ "cron", "migration", "leader", "advisory" ]
 
 const running = Object.fromEntries(await Promise.all(Object.keys(servers).map(async (name) => [ name, await servers[name](after) ])))
 
-const examples = readdirSync(folder).filter((file) => /\.m[jt]s$/.test(file))
+const examples = readdirSync(folder).filter((file) => file.endsWith(".mjs"))
 const tested = examples.filter((file) => !OTHERS.some((other) => file.startsWith(other)))
 
-for (const file of tested.filter((name) => name.endsWith(".mjs")))
+for (const file of tested.filter((name) => !COMPILED.includes(name)))
     for (const where of WITH_SERVERS[file] ?? [ undefined ])
         test(`${file}${where === undefined ? "" : ` on ${where}`} prints what it says`, async (t) => {
             const id = file.replace(".mjs", "")
@@ -43,7 +46,7 @@ for (const file of tested.filter((name) => name.endsWith(".mjs")))
             await runs(t, join(folder, file), read(file), args)
         })
 
-for (const file of tested.filter((name) => name.endsWith(".mts")))
+for (const file of COMPILED)
     test(`${file} prints what it says, compiled for Node.js 18`, async (t) => {
         const place = mkdtempSync(join(tmpdir(), "ipc-mutex-example-"))
         t.after(() => rmSync(place, { recursive: true, force: true }))
@@ -55,6 +58,14 @@ for (const file of tested.filter((name) => name.endsWith(".mts")))
         const compiled = join(place, "program.mjs")
         writeFileSync(compiled, outputText)
         await runs(t, compiled, read(file))
+    })
+
+for (const file of Object.keys(WITH_SERVERS))
+    test(`${file} fails, and says why, where no server listens`, async (t) => {
+        const child = await startChild(t, join(folder, file), [ "rpm+redis://127.0.0.1:1/nobody" ])
+        const { code } = await child.exit({ timeout: 120_000 })
+        assert.equal(code, 1)
+        assert.match(child.stderr, /Redis at 127\.0\.0\.1:1 cannot be reached/)
     })
 
 test("no example is left out", () => {

@@ -1,7 +1,6 @@
-// `await using` releases at the end of the block, however it ends. Node.js 24 and newer has it; TypeScript 5.2 and newer
-// compiles it for older versions.
+// `await using` releases the lock when the block ends, whether it returns or throws.
 //
-//     node examples/await-using.mts               (Node.js 24)
+//     node examples/await-using.mjs               (Node.js 24 or newer; TypeScript 5.2 compiles it for older versions)
 import Mutex from "ipc-mutex"
 
 await using mutex = new Mutex("spm:await-using")
