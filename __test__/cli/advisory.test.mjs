@@ -23,7 +23,7 @@ describe("withlock", () => {
         await job.says("in")
         assert.equal(await sql.tryLock(strToKey(name)), false)
         job.signal("SIGTERM")
-        assert.equal((await job.end()).code, 143)
+        assert.equal((await job.end()).signal, "SIGTERM")
         assert.equal(await sql.tryLock(strToKey(name)), true)
     })
 

@@ -5,12 +5,13 @@ import { createRequire } from "node:module"
 
 const require = createRequire(import.meta.url)
 const { Signals } = require("../../lib/cli/signals.js")
-const { runCommand } = require("../../lib/cli/child.js")
+const { runCommand } = require("../../lib/cli/command.js")
 const { Exit } = require("../../lib/cli/exit.js")
 
 /** `Signals` listens for the whole process: what a test adds is gone after it. */
 function signalsFor (t) {
-    const names = [ "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2" ]
+    const names = [ "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM",
+        "SIGVTALRM", "SIGIO", "SIGPWR", "SIGTSTP", "SIGCONT", "SIGWINCH" ]
     const before = new Map(names.map((name) => [ name, process.listeners(name) ]))
     t.after(() => {
         for (const name of names)
@@ -25,7 +26,7 @@ test("a signal that came while the command was being started reaches it", (t) =>
     const signals = signalsFor(t)
     const got = []
     process.emit("SIGTERM", "SIGTERM")
-    signals.forwardTo({ kill: (name) => got.push(name) })
+    signals.forwardTo({ signal: (name) => got.push(name) })
     process.emit("SIGHUP", "SIGHUP")
     assert.deepEqual(got, [ "SIGTERM", "SIGHUP" ])
 })
@@ -35,6 +36,6 @@ test("a signal that came after the grant keeps the command from starting", async
     process.emit("SIGTERM", "SIGTERM")
     const lock = { signal: new AbortController().signal, token: 1n }
     await assert.rejects(
-        runCommand({ command: [ process.execPath, "-e", "" ], lock, killAfter: 1000, signals, speaker: { say () {} } }),
+        runCommand({ command: [ process.execPath, "-e", "" ], lock, grace: 1000, close: false, signals, speaker: { say () {} } }),
         (error) => error instanceof Exit && error.code === 143)
 })

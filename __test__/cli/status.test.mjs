@@ -100,8 +100,8 @@ describe("status --watch", () => {
         assert.ok(states().every((state) => state.id === id))
         assert.equal((await waiter.end()).code, 0)
         job.signal("SIGINT")
-        const { code, stderr } = await job.end()
-        assert.deepEqual({ code, stderr }, { code: 130, stderr: "" })
+        const { signal, stderr } = await job.end()
+        assert.deepEqual({ signal, stderr }, { signal: "SIGINT", stderr: "" })
     })
 
     test("draws a screen anew on a terminal", async (t) => {
@@ -125,8 +125,8 @@ describe("status --watch", () => {
         await a.acquire()
         await job.says(`lock "${id}" is held\n`)
         job.signal("SIGTERM")
-        const { code, stderr } = await job.end()
-        assert.equal(code, 143)
+        const { signal, stderr } = await job.end()
+        assert.equal(signal, "SIGTERM")
         // once each: first perhaps that the connection was cut, then that there is nobody to connect to
         const lines = stderr.trimEnd().split("\n")
         assert.ok(lines.every((line, index) => line.startsWith("ipc-mutex: ") && line !== lines[index - 1]), stderr)

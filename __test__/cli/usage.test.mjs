@@ -21,7 +21,7 @@ const SECRET = "rpm+redis://x:hunter2@127.0.0.1:1/foo"
 describe("--help", () => {
     const answers = {
         "ipc-mutex --help": /exec[^]*status[^]*IPC_MUTEX_URL/,
-        "ipc-mutex exec --help": /--nonblock[^]*--timeout[^]*--conflict-exit-code[^]*--kill-after[^]*IPC_MUTEX_TOKEN[^]*75/,
+        "ipc-mutex exec --help": /--nonblock[^]*--timeout[^]*--conflict-exit-code[^]*--close[^]*--grace[^]*IPC_MUTEX_TOKEN[^]*75/,
         "ipc-mutex status -h": /--json[^]*--watch/,
         "withlock --help": /withlock <lockName> \[--db <connectionString>\] -- <command>[^]*PG_CONNECTION_STRING/,
         "pgmutex -h": /pgmutex \[--db <connectionString>\] \[--name <lock>\] <command>[^]*PG_CONNECTION_STRING/
@@ -66,7 +66,7 @@ describe("wrong arguments end with code 64 and a line that says what would be ri
         [ [ "ipc-mutex", "exec", "--timeout", "--", "true" ], /timeout/ ],
         [ [ "ipc-mutex", "exec", "-E", "256", SECRET, "--", "true" ], /0 to 255/ ],
         [ [ "ipc-mutex", "exec", "-E", "x", SECRET, "--", "true" ], /0 to 255/ ],
-        [ [ "ipc-mutex", "exec", "--kill-after", "5m", SECRET, "--", "true" ], /number of seconds/ ],
+        [ [ "ipc-mutex", "exec", "--grace", "5m", SECRET, "--", "true" ], /number of seconds/ ],
         [ [ "ipc-mutex", "exec", "--verbose=1", SECRET, "--", "true" ], /verbose/ ],
         [ [ "ipc-mutex", "exec", "-s", "-x", SECRET, "--", "true" ], /not both/ ],
         [ [ "ipc-mutex", "exec", "-n", "-w", "1", SECRET, "--", "true" ], /not both/ ],

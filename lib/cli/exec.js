@@ -10,7 +10,8 @@ const OPTIONS = {
     nonblock: { type: "boolean", short: "n" },
     timeout: { type: "string", short: "w" },
     "conflict-exit-code": { type: "string", short: "E" },
-    "kill-after": { type: "string" },
+    close: { type: "boolean", short: "o" },
+    grace: { type: "string" },
     verbose: { type: "boolean" }
 }
 
@@ -46,7 +47,8 @@ function job (values, positionals, command) {
         nonblock: values.nonblock,
         timeout: args.seconds(values.timeout, "--timeout"),
         conflict: args.exitCode(values["conflict-exit-code"], "--conflict-exit-code"),
-        killAfter: args.seconds(values["kill-after"], "--kill-after"),
+        close: values.close,
+        grace: args.seconds(values.grace, "--grace"),
         verbose: values.verbose
     }
 }

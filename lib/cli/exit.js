@@ -24,11 +24,12 @@ const EXIT = Object.freeze({
     NOT_FOUND: 127
 })
 
-/** @param {NodeJS.Signals} signal @returns {number} what a shell exits with after a command that this signal ended */
-const bySignal = (signal) => 128 + (os.constants.signals[signal] ?? 0)
-
 /** A reason to end with a message of one line and an exit code. */
 class Exit extends Error {
+    /** The signal to die of, instead of the exit code; with all of this process's group if that is how it came from the keyboard. */
+    signal
+    wholeGroup = false
+
     /**
      * @param {number} code
      * @param {string} [message] nothing is said without it
@@ -39,22 +40,33 @@ class Exit extends Error {
     }
 }
 
+/**
+ * To end as a command that a signal has ended.
+ * @param {NodeJS.Signals | number} signal a number for one that has no name
+ * @param {boolean} [wholeGroup]
+ * @returns {Exit} with the code that a shell makes of it
+ */
+function bySignal (signal, wholeGroup = false) {
+    const number = typeof signal === "number" ? signal : os.constants.signals[signal] ?? 0
+    return Object.assign(new Exit(128 + number), typeof signal === "number" ? {} : { signal: number, wholeGroup })
+}
+
 /** @param {string} message @returns {Exit} */
 const usage = (message) => new Exit(EXIT.USAGE, message)
 
-/** What ended the program, as a message and a code, whatever was thrown. */
+/** @returns {Exit} what ended the program, whatever was thrown */
 function verdict (error) {
     if (error instanceof Exit)
-        return { code: error.code, message: error.message }
+        return error
     const code = typeof error?.code === "string" ? error.code : ""
     const because = error?.cause?.message
     const message = because === undefined ? String(error?.message ?? error) : `${error.message}: ${because}`
     if (code === "ERR_INVALID_URL" || code === "ERR_INVALID_ARG_TYPE")
-        return { code: EXIT.USAGE, message }
+        return new Exit(EXIT.USAGE, message)
     if (code === "ERR_LOCK_LOST")
-        return { code: EXIT.LOST, message }
+        return new Exit(EXIT.LOST, message)
     // All other errors of a lock come from its server.
-    return { code: error?.name === "MutexError" ? EXIT.UNAVAILABLE : EXIT.SOFTWARE, message }
+    return new Exit(error?.name === "MutexError" ? EXIT.UNAVAILABLE : EXIT.SOFTWARE, message)
 }
 
 module.exports = { EXIT, Exit, bySignal, usage, verdict }

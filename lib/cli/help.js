@@ -30,8 +30,11 @@ Usage: ipc-mutex exec [options] <url> -- <command> [args...]
   -E, --conflict-exit-code <n>
                         exit code of a conflict (default: 1). With 0 a conflict
                         is no error, and nothing is said about it
-      --kill-after <s>  when the lock is lost, the command gets SIGTERM, and
-                        after so many seconds SIGKILL (default: 5)
+  -o, --close           release the lock when the command ends, even if what it
+                        has started goes on
+      --grace <s>       when the lock is lost, the command and all that it has
+                        started get SIGTERM, and after so many seconds SIGKILL
+                        (default: 10)
       --verbose         say what happens, on standard error
   -h, --help            this text
   -V, --version         the version

@@ -1,6 +1,8 @@
 "use strict"
 
-const { EXIT, verdict } = require("./exit.js")
+// First, before anything is opened.
+require("./inherited.js")
+const { EXIT, Exit, verdict } = require("./exit.js")
 const { Speaker } = require("./say.js")
 const { version } = require("../../package.json")
 
@@ -11,42 +13,44 @@ const { version } = require("../../package.json")
  * @param {object} program
  * @param {string} program.name as it begins every line on standard error
  * @param {string} program.help what `--help` prints
- * @param {(args: string[], speaker: Speaker) => { values: object, run: () => Promise<number> }} program.read reads the arguments;
+ * @param {(args: string[], speaker: Speaker) => { values: object, run: () => Promise<Exit> }} program.read reads the arguments;
  *   `run` is called unless `--help` or `--version` is among the `values`
  * @param {string[]} args
  */
 async function main ({ name, help, read }, args) {
     const speaker = new Speaker(name)
-    process.on("uncaughtException", (error) => end(error, speaker))
+    process.on("uncaughtException", (error) => leave(error, speaker))
     process.removeAllListeners("warning")
     process.on("warning", ({ name: kind, message }) => {
         if (kind === "MutexWarning")
             speaker.say(message)
     })
-    let code
+    let end
     try {
         const { values, run } = read(args, speaker)
-        code = values.help ? print(help) : values.version ? print(`${name} ${version}\n`) : await run()
+        end = values.help ? print(help) : values.version ? print(`${name} ${version}\n`) : await run()
     }
     catch (error) {
-        return end(error, speaker)
+        end = error
     }
-    // Nothing that is still under way, such as a question to a server that does not answer, matters any more.
-    process.exit(code)
+    leave(end, speaker)
 }
 
-/** The last words. */
-function end (error, speaker) {
-    const { code, message } = verdict(error)
+/** The last words. Nothing that is still under way, such as a question to a server that does not answer, matters any more. */
+function leave (error, speaker) {
+    const { code, message, signal, wholeGroup } = verdict(error)
     if (message !== "")
         speaker.say(message)
+    // Nothing ends the first process of a system or container by default.
+    if (signal !== undefined && process.pid !== 1 && process.platform !== "win32")
+        require("../native.js").dieOfSignal(signal, wholeGroup)
     process.exit(code)
 }
 
 /** Writes to standard output, all of it. */
 function print (text) {
     require("node:fs").writeSync(1, text)
-    return EXIT.OK
+    return new Exit(EXIT.OK)
 }
 
 module.exports = { main }

@@ -2,14 +2,14 @@
 
 const path = require("node:path")
 const Mutex = require("../../index.js")
-const { EXIT, usage } = require("./exit.js")
+const { EXIT, Exit, usage } = require("./exit.js")
 const { Signals } = require("./signals.js")
-const { runCommand } = require("./child.js")
+const { runCommand } = require("./command.js")
 const { showWait } = require("./wait-display.js")
 const { inTheWay, span } = require("./words.js")
 
 /** How long a command that runs without its lock may take to end, in milliseconds. */
-const KILL_AFTER = 5000
+const GRACE = 10_000
 
 /**
  * @typedef {object} Job
@@ -19,7 +19,8 @@ const KILL_AFTER = 5000
  * @property {boolean} [nonblock] whether a lock that is taken is a conflict at once
  * @property {number} [timeout] after how many milliseconds it is one
  * @property {number} [conflict] the exit code then
- * @property {number} [killAfter] milliseconds
+ * @property {number} [grace] milliseconds
+ * @property {boolean} [close] whether the lock is given back when the command ends, whatever it has started
  * @property {boolean} [verbose]
  */
 
@@ -27,10 +28,10 @@ const KILL_AFTER = 5000
  * Runs a command while a lock is held.
  * @param {Job} job
  * @param {import("./say.js").Speaker} speaker
- * @returns {Promise<number>} an exit code
+ * @returns {Promise<Exit>}
  */
 async function runLocked (job, speaker) {
-    const { url, command, shared = false, killAfter = KILL_AFTER } = job
+    const { url, command, shared = false, grace = GRACE, close = false } = job
     const note = job.verbose ? (text) => speaker.say(text) : () => {}
     const signals = new Signals()
     const mutex = open(url, command[0])
@@ -40,15 +41,15 @@ async function runLocked (job, speaker) {
     if (lock === null)
         return conflict(mutex, job, speaker)
     note(`got the ${shared ? "shared" : "exclusive"} lock "${mutex.id}" after ${span(performance.now() - begun)}, token ${lock.token}`)
-    let code
+    let end
     try {
-        code = await runCommand({ command, lock, killAfter, signals, speaker })
-        note(`the command has ended with exit code ${code}`)
+        end = await runCommand({ command, lock, grace, close, signals, speaker })
+        note(`the command has ended with exit code ${end.code}`)
     }
     finally {
-        code = await giveBack(mutex, lock, code, speaker)
+        end = await giveBack(mutex, lock, end, speaker)
     }
-    return code
+    return end
 }
 
 /** A command in another process can only be kept apart by a lock that reaches there. */
@@ -83,23 +84,23 @@ async function conflict (mutex, { conflict: code = EXIT.CONFLICT, verbose }, spe
         speaker.say(`lock "${mutex.id}" is ${who === inTheWay({ held: [] }) ? "taken" : who}`)
     }
     await mutex.close().catch(() => {})
-    return code
+    return new Exit(code)
 }
 
-/** @returns {Promise<number>} `code`, unless it turns out that the lock had been lost before the command ended */
-async function giveBack (mutex, lock, code, speaker) {
+/** @returns {Promise<Exit>} `end`, unless it turns out that the lock had been lost before the command ended */
+async function giveBack (mutex, lock, end, speaker) {
     try {
         await lock.release()
     }
     catch (error) {
         // A loss during the command has been told already.
-        if (code !== EXIT.LOST)
+        if (end?.code !== EXIT.LOST)
             speaker.say(error.message)
         if (error.code === "ERR_LOCK_LOST")
-            code = EXIT.LOST
+            end = new Exit(EXIT.LOST)
     }
     await mutex.close().catch(() => {})
-    return code
+    return end
 }
 
 module.exports = { runLocked }

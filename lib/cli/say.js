@@ -1,6 +1,7 @@
 "use strict"
 
 const fs = require("node:fs")
+const tty = require("node:tty")
 
 /** Text from elsewhere in one line, without what could steer a terminal. */
 const oneLine = (text) => text.replace(/\s*[\r\n]+\s*/g, " ").replace(/\p{Cc}/gu, "?").trim()
@@ -12,7 +13,8 @@ class Speaker {
     /** @param {string} program how the lines begin */
     constructor (program) {
         this.program = program
-        this.#terminal = Boolean(process.stderr.isTTY)
+        // Not by process.stderr, which would change how the command's standard error behaves where that is a pipe.
+        this.#terminal = tty.isatty(2)
     }
 
     #terminal

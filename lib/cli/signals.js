@@ -1,11 +1,12 @@
 "use strict"
 
-const { Exit, bySignal } = require("./exit.js")
+const { bySignal } = require("./exit.js")
+const inherited = require("./inherited.js")
 
 /** What may be sent to a program to make it do something, or end. */
-const SIGNALS = [ "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2" ]
-/** What a terminal sends to all programs in its foreground at once. */
-const FROM_TERMINAL = new Set([ "SIGINT", "SIGQUIT" ])
+const SIGNALS = [ "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGIO", "SIGPWR" ]
+/** What does not end a program, and is of interest only while there is a command. */
+const HARMLESS = [ "SIGTSTP", "SIGCONT", "SIGWINCH" ]
 
 /**
  * The signals that this process gets: before a command runs they end the wait, then they are the command's.
@@ -15,16 +16,22 @@ class Signals {
     /** The first signal that came before there was a command. */
     #early
     #child
-    #atTerminal = Boolean(process.stdin.isTTY)
+
+    /** The names of all that have been passed on to the command. */
+    forwarded = new Set()
 
     constructor () {
         for (const name of SIGNALS)
-            try {
-                process.on(name, () => this.#take(name))
-            }
-            catch {
-                // This system has no such signal.
-            }
+            this.#listen(name, inherited.ignored.includes(name) ? () => {} : () => this.#take(name))
+    }
+
+    #listen (name, listener) {
+        try {
+            process.on(name, listener)
+        }
+        catch {
+            // This system has no such signal.
+        }
     }
 
     /** Aborts, with an `Exit` as its reason, when a signal comes before there is a command. */
@@ -51,21 +58,25 @@ class Signals {
         }
     }
 
-    /** From now on signals are for this process; one that came while it was being started, too. */
+    /** From now on signals are for this command; one that came while it was being started, too. */
     forwardTo (child) {
         this.#child = child
+        if (process.platform !== "win32")
+            for (const name of HARMLESS)
+                this.#listen(name, () => this.#take(name))
         if (this.#early !== undefined)
-            child.kill(this.#early)
+            this.#take(this.#early)
     }
 
     #take (name) {
         if (this.#child === undefined) {
             this.#early ??= name
-            this.#ending.abort(new Exit(bySignal(name)))
+            this.#ending.abort(bySignal(name))
         }
-        // The command has got what came from the keyboard by itself; twice means something else to many programs.
-        else if (!(this.#atTerminal && FROM_TERMINAL.has(name)))
-            this.#child.kill(name)
+        else {
+            this.forwarded.add(name)
+            this.#child.signal(name)
+        }
     }
 }
 

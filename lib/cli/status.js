@@ -44,7 +44,7 @@ async function show (text, { json: asJson = false, watch = false }, speaker) {
     else
         await follow(mutex, render, { asJson, signals, speaker, write })
     await mutex.close().catch(() => {})
-    return EXIT.OK
+    return new Exit(EXIT.OK)
 }
 
 /** Shows the lock again and again, until a signal comes: on a terminal all the time, elsewhere when something has changed. */

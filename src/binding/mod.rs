@@ -4,6 +4,8 @@
 //! glue would cost a hundred. JavaScript numbers its calls itself; whatever is answered later comes back through
 //! the environment's [`inbox`] under the same number. The JavaScript side of each function is in `lib/`.
 
+#[cfg(unix)]
+mod child;
 mod cluster;
 mod copies;
 mod environment;
@@ -33,6 +35,8 @@ const FUNCTIONS: &[&[Function]] = &[
     lending::FUNCTIONS,
     remote::FUNCTIONS,
     lane::FUNCTIONS,
+    #[cfg(unix)]
+    child::FUNCTIONS,
 ];
 
 /// Fills the addon's exports.
