@@ -1,7 +1,7 @@
 // A client of the torture: several flows that ask, hold, release, cancel, close and reopen at random, and record what they believe.
 //   node client.mjs <settings as JSON>
-// Settings: { urls, flows, seed, history, ttl, threads }. The parent sends "stop" (finish what is under way and leave) and
-// { block: ms } (compute for so long without yielding).
+// Settings: { urls, flows, seed, history, ttl, threads }. Says "listening" once it hears its parent, who sends "stop" (finish what is under way and
+// leave) and { block: ms } (compute for so long without yielding). Without a parent it goes on for a moment, and leaves.
 import { parentPort, Worker, workerData, isMainThread } from "node:worker_threads"
 import { writeSync, openSync } from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
@@ -15,6 +15,9 @@ const history = new History({ file: `${settings.history}-${name}` })
 /** Calls that took long, losses, and errors that nobody announced, a line each. */
 const log = openSync(`${settings.history}-${name}.log`, "a")
 const say = (kind, details) => writeSync(log, `${JSON.stringify({ kind, at: String(now()), ...details })}\n`)
+
+/** How long a client that was cut off from its parent goes on (milliseconds). */
+const ORPHANED = 2000
 
 /** How often a holder looks at its signal (milliseconds), and how long a look may be late before this process counts as having stood still. */
 const LOOK = 20, STANDSTILL = 250
@@ -201,12 +204,15 @@ process.on("uncaughtExceptionMonitor", (error) => say("uncaught", { message: err
 
 let worker
 if (isMainThread) {
-    process.on("message", (message) => {
+    const tell = (message) => {
         worker?.postMessage(message)
         onmessage(message)
-    })
+    }
+    process.on("message", tell)
+    process.on("disconnect", () => setTimeout(tell, ORPHANED, "stop"))
     if (settings.threads)
         worker = new Worker(new URL(import.meta.url), { workerData: { ...settings, seed: settings.seed + 1, threads: false } })
+    process.send("listening")
 }
 else
     parentPort.on("message", onmessage)
@@ -215,7 +221,7 @@ const ended = worker === undefined ? undefined : new Promise((resolve) => worker
 await Promise.all(Array.from({ length: settings.flows }, (_, number) => new Flow(number).run()))
 await ended
 history.close()
-if (isMainThread)
-    process.disconnect?.()
-else
+if (!isMainThread)
     parentPort.close()
+else if (process.connected)
+    process.disconnect()

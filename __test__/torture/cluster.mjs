@@ -22,14 +22,19 @@ function fork () {
     cluster.fork()
 }
 
+/** One that is gone need not hear it. */
+const tell = (worker, message) => worker.send(message, () => {})
+
 for (let each = 0; each < WORKERS; each++)
     fork()
 cluster.on("exit", () => stopping || fork())
+// A cluster worker drops what it is told before it listens.
+cluster.on("message", (worker, message) => message === "listening" && stopping && tell(worker, "stop"))
 process.on("message", (message) => {
     if (message === "stop")
         stopping = true
     for (const worker of Object.values(cluster.workers))
-        worker.send(message)
+        tell(worker, message)
 })
 await import("./client.mjs")
 while (!stopping) {

@@ -97,6 +97,7 @@ export class World {
     async finish () {
         const stuck = []
         await Promise.all(this.clients.map(async (client) => {
+            await client.message("listening").catch(() => {})
             await client.send("stop").catch(() => {})
             const { code, signal } = await client.exit({ timeout: 120_000 }).catch(() => ({}))
             if (code !== 0)
