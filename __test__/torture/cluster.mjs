@@ -36,7 +36,8 @@ process.on("message", (message) => {
     for (const worker of Object.values(cluster.workers))
         tell(worker, message)
 })
-await import("./client.mjs")
+// It evaluates for as long as it works.
+const working = import("./client.mjs")
 while (!stopping) {
     await sleep(300 + random() * 1200)
     const workers = Object.values(cluster.workers)
@@ -58,6 +59,7 @@ while (!stopping) {
         worker.disconnect()
     note({ kind: "fault", name: "a worker is killed, stopped or cut off", at: String(from), to: String(now()) })
 }
+await working
 
 function note (line) {
     appendFileSync(`${settings.history}-cluster.log`, `${JSON.stringify(line)}\n`)
