@@ -59,6 +59,7 @@ declare class Mutex extends EventEmitter implements AsyncDisposable {
     /**
      * Releases what this object holds, rejects its pending calls with `ERR_CLOSED`, and makes it possible to open it again.
      * Handles that are held abort their `signal` with `ERR_CLOSED`; so does a call that got the lock, but has not told its caller yet, or it rejects.
+     * Only an `acquire()` without options that took a free lock of `spm:` or `mpm:` at once has resolved by then, and is released like any other hold.
      * A server that does not answer is waited for `connect_timeout` for each step, at most two; what it could not be told ends with its lease.
      */
     close (): Promise<void>

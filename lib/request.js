@@ -58,6 +58,8 @@ class Request {
     #watch
     #isSent = false
     #isPending = false
+    /** Whether the call itself got the lock. */
+    #isImmediate = false
     #step
     /** Whether a `release()` has been called for what this is going to get. */
     #isSpokenFor = false
@@ -97,9 +99,14 @@ class Request {
         return this.#kind.handle
     }
 
-    /** Whether it is a bare `acquire()`, which only `close()` can withdraw. */
+    /** Whether it is an `acquire()` without options. */
+    get #isPlain () {
+        return this.#kind === ACQUIRE && !this.shared && this.#timeout === undefined && this.#signal === undefined
+    }
+
+    /** Whether it is one that only `close()` can withdraw. */
     get isBare () {
-        return this.#kind === ACQUIRE && !this.shared && this.#timeout === undefined && this.#signal === undefined && this.flow === undefined
+        return this.#isPlain && this.flow === undefined
     }
 
     /** Whether it waits for as long as it takes. */
@@ -140,8 +147,10 @@ class Request {
         this.session.requests.add(this)
         this.#watch?.add(this)
         this.session.model.ask(this)
-        if (this.#state !== ASKED)
+        if (this.#state !== ASKED) {
+            this.#isImmediate = true
             return
+        }
         this.#isPending = true
         this.#step = currentStep()
         port.keepAlive()
@@ -233,7 +242,9 @@ class Request {
     conclude () {
         if (this.#state === BUSY)
             return this.#kind.busy
-        this.session.check(this.hold)
+        // The promise of most of these is resolved when the caller gets it, so nobody can count on more.
+        if (!(this.#isImmediate && this.#isPlain))
+            this.session.check(this.hold)
         return this.#kind.handle ? this.hold.handle : this.#kind.granted
     }
 

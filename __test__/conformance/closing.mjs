@@ -32,6 +32,15 @@ async function closable (world, url) {
     return mutex
 }
 
+/** Somebody listens to all tracing channels. @returns {() => void} */
+function subscribed () {
+    const channels = [ "start", "end", "asyncStart", "asyncEnd", "error" ].map((part) => `tracing:ipc-mutex:acquire:${part}`)
+    const listener = () => {}
+    for (const channel of channels)
+        diagnostics.subscribe(channel, listener)
+    return () => channels.forEach((channel) => diagnostics.unsubscribe(channel, listener))
+}
+
 export function closing (world) {
     test("a call and close() in one step: the call rejects, the lock is free, and nothing is left for the next open()", async (t) => {
         for (const [ name, call ] of Object.entries(ENTRIES)) {
@@ -48,6 +57,26 @@ export function closing (world) {
             await idle(other)
             await mutex.close()
         }
+    })
+
+    test("acquire() of a free lock and close() in one step: what the call says does not depend on who listens", async (t) => {
+        const outcomes = new Set()
+        const listen = { nobody: () => {}, event: (mutex) => { mutex.on("acquire", () => {}) }, tracing: subscribed }
+        for (const [ name, begin ] of Object.entries(listen)) {
+            for (const detectDeadlocks of [ false, true ]) {
+                const url = world.url(freshId())
+                const mutex = new Mutex(url, { detectDeadlocks }), other = await opened(t, url)
+                await mutex.open()
+                const end = begin(mutex)
+                const [ call, closed ] = await Promise.allSettled([ mutex.acquire(), mutex.close() ])
+                outcomes.add(call.reason?.code ?? call.status)
+                assert.equal(closed.status, "fulfilled", `${name}, ${detectDeadlocks}`)
+                await takeOver(other)
+                await other.release()
+                end?.()
+            }
+        }
+        assert.equal(outcomes.size, 1, [ ...outcomes ].join())
     })
 
     test("a release by another that grants, and close() in the same step", async (t) => {
