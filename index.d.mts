@@ -13,3 +13,7 @@ export type LockInfo = Mutex.LockInfo
 export type HoldInfo = Mutex.HoldInfo
 export type Snapshot = Mutex.Snapshot
 export type Events = Mutex.Events
+export type Credentials = Mutex.Credentials
+export type AcquireMessage = Mutex.AcquireMessage
+export type HoldMessage = Mutex.HoldMessage
+export type WithReleaseError = Mutex.WithReleaseError

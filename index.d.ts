@@ -233,6 +233,37 @@ declare namespace Mutex {
         reconnect: []
     }
 
+    /** A message of the tracing channel `ipc-mutex:acquire`. All messages of one wait are the same object. */
+    export interface AcquireMessage {
+        readonly id: string
+        readonly model: "spm" | "mpm" | "rpm"
+        readonly mode: "exclusive" | "shared"
+        /** Milliseconds from the call to its end. Set once the wait is over. */
+        readonly waitTime?: number
+        /** The error or abort reason of the call. Set if the wait failed. */
+        readonly error?: unknown
+    }
+
+    /** A message of the tracing channel `ipc-mutex:hold`. All messages of one hold are the same object. */
+    export interface HoldMessage {
+        readonly id: string
+        readonly model: "spm" | "mpm" | "rpm"
+        readonly mode: "exclusive" | "shared"
+        /** Milliseconds that the caller waited for this hold. */
+        readonly waitTime: number
+        /** Milliseconds from the grant to the end of the hold. Set once the hold is over. */
+        readonly holdTime?: number
+        /** Set if the token was fetched, by `lock()`, `tryLock()` or `withLock()`. */
+        readonly token?: bigint
+        /** Set if the hold was lost. */
+        readonly error?: MutexError
+    }
+
+    /** An error of the function of `withLock()`, whose release failed too. */
+    export interface WithReleaseError {
+        readonly releaseError?: MutexError
+    }
+
     /** What a program can act upon; stable. */
     export type MutexErrorCode =
         /** The URL or one of its parameters cannot be used. */

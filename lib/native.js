@@ -2,17 +2,20 @@
 
 // Loads the addon: the one built in this folder, else the one of this platform's package. Exports what the addon exports.
 
+const { createRequire } = require("node:module")
 const path = require("node:path")
-const { platformId, platformInWords } = require("./platform.js")
+const { platformId } = require("./platform.js")
 
 const id = platformId()
+/** What bundlers leave alone: the binary is found when the program runs. */
+const fromDisk = createRequire(__filename)
 
 /** Where the addon may be, in the order in which it is looked for. */
 function places () {
     // For tests of one particular binary: this one or none.
     if (process.env.IPC_MUTEX_NATIVE)
-        return [ () => require(path.resolve(process.env.IPC_MUTEX_NATIVE)) ]
-    return [ () => require(`../ipc-mutex.${id}.node`), fromPackage ]
+        return [ () => fromDisk(path.resolve(process.env.IPC_MUTEX_NATIVE)) ]
+    return [ () => fromDisk(`../ipc-mutex.${id}.node`), fromPackage ]
 }
 
 /** The name and version of this package, and what the one with the binary for this platform is called. */
@@ -24,10 +27,11 @@ function names () {
 /** Two versions that were never tested together must not share a lock table. */
 function fromPackage () {
     const { name, version, packageName } = names()
-    const found = require(`${packageName}/package.json`).version
+    const found = fromDisk(`${packageName}/package.json`).version
     if (found !== version)
-        throw new Error(`${packageName} is of version ${found}, but ${name} of version ${version}; install the same version of both`)
-    return require(packageName)
+        throw Object.assign(new Error(`${packageName} has version ${found}, but ${name} has version ${version}; install the same version of both`),
+            { code: "ERR_IPC_MUTEX_VERSION" })
+    return fromDisk(packageName)
 }
 
 function load () {
@@ -40,13 +44,7 @@ function load () {
             attempts.push(error)
         }
     }
-    const { name, version, packageName } = names()
-    const cause = attempts.length === 1 ? attempts[0] : new AggregateError(attempts, attempts.map(({ message }) => message).join("\n"))
-    throw new Error(
-        `${name} has no native binary that works here (${platformInWords()}). If optional dependencies were left out when it was ` +
-        `installed, as "npm install --omit=optional" does, run: npm install ${packageName}@${version}. ` +
-        "To build it from source, which needs Rust 1.88 or newer, run in a clone of the repository: npm install && npm run build",
-        { cause })
+    throw require("./missing.js").missing(attempts, names().name, fromDisk)
 }
 
 /**
@@ -59,7 +57,7 @@ function common (own) {
         return own
     let first
     try {
-        first = require(file)
+        first = fromDisk(file)
     }
     catch (error) {
         first = error

@@ -4,6 +4,11 @@
 
 const fs = require("node:fs")
 
+/** Every platform with a prebuilt binary. */
+const PLATFORMS = [
+    "linux-x64-gnu", "linux-x64-musl", "linux-arm64-gnu", "linux-arm64-musl", "darwin-x64", "darwin-arm64", "win32-x64-msvc", "win32-arm64-msvc"
+]
+
 /**
  * Which C library this Node.js was linked with, on Linux: `"gnu"` or `"musl"`. The program interpreter named in the head of
  * the executable says so within microseconds; the diagnostic report, which takes milliseconds, is asked only if it does not.
@@ -47,4 +52,4 @@ function platformInWords () {
     return platformId().replace(/-gnu$/, "-glibc").replace(/-msvc$/, "").replaceAll("-", " ")
 }
 
-module.exports = { platformId, platformInWords }
+module.exports = { PLATFORMS, platformId, platformInWords }

@@ -1,6 +1,7 @@
 // The typings as an ECMAScript module sees them.
 import Mutex, { Mutex as NamedMutex, MutexError } from "ipc-mutex"
-import type { AcquireOptions, Lock, LockInfo, MutexOptions } from "ipc-mutex"
+import { subscribe } from "node:diagnostics_channel"
+import type { AcquireMessage, AcquireOptions, HoldMessage, Lock, LockInfo, MutexOptions } from "ipc-mutex"
 
 const options: MutexOptions = { label: "nightly" }
 const mutex: Mutex = new Mutex("spm:foo", options)
@@ -27,6 +28,14 @@ mutex.on("lost", (error, hold) => {
     const known: MutexError = error
     const mode: "exclusive" | "shared" = hold.mode
     void [ known, mode ]
+})
+subscribe("tracing:ipc-mutex:hold:asyncEnd", (message) => {
+    const { id: name, holdTime, token: granted, error: loss } = message as HoldMessage
+    void [ name satisfies string, holdTime satisfies number | undefined, granted satisfies bigint | undefined, loss?.code ]
+})
+subscribe("tracing:ipc-mutex:acquire:asyncEnd", (message) => {
+    const { waitTime, error: refusal } = message as AcquireMessage
+    void [ waitTime satisfies number | undefined, refusal satisfies unknown ]
 })
 mutex.once("acquire", ({ token: granted }) => void (granted satisfies bigint | undefined))
 mutex.on("reconnect", () => undefined).on("disconnect", () => undefined).off("release", () => undefined)
