@@ -125,8 +125,22 @@ describe("a lock that is taken", () => {
         await waiting(mutex, 1)
         assert.equal(job.stdout, "")
         await mutex.release()
-        const { code, stdout, stderr } = await job.end()
-        assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: "in\n", stderr: "" })
+        const { code, stdout } = await job.end()
+        assert.deepEqual({ code, stdout }, { code: 0, stdout: "in\n" })
+    })
+
+    test("is waited for with a line on standard error, at once with --verbose, which names the holder", async (t) => {
+        const url = freshUrl()
+        const mutex = new Mutex(url, { label: "nightly backup" })
+        await mutex.open()
+        t.after(() => mutex.close())
+        await mutex.acquire()
+        const jobs = [ [], [ "--verbose" ] ].map((options) => start(t, "ipc-mutex", [ "exec", ...options, url, ...shell("echo in") ]))
+        for (const job of jobs)
+            await job.says(/^ipc-mutex: waiting \d+ s for lock "exec-\d+", held for \d+ s by nightly backup \([^\n]+\n/, "stderr")
+        await mutex.release()
+        for (const job of jobs)
+            assert.equal((await job.end()).stderr.match(/waiting/g).length, 1)
     })
 
     test("is a conflict at once with --nonblock, and after its time with --timeout", async (t) => {
@@ -140,6 +154,7 @@ describe("a lock that is taken", () => {
             assert.match(stderr, /^ipc-mutex: lock "exec-\d+" is held [^\n]+\n$/)
             if (options.join().includes(".3"))
                 assert.ok(performance.now() - begun >= 300)
+            assert.equal(stderr.endsWith("; gave up after 0.3 s\n"), options.join().includes(".3"))
         }
         await waiting(mutex, 0)
     })
@@ -304,19 +319,6 @@ describe("on a terminal", () => {
         assert.equal(code, 0)
         // the line is gone before the command says a word
         assert.ok(stdout.endsWith("\r\x1b[Kin\r\n"), JSON.stringify(stdout.slice(-60)))
-    })
-
-    test("an interrupt from the keyboard reaches the command once", async (t) => {
-        const job = start(t, "ipc-mutex", [ "exec", freshUrl(), ...script(`
-            let count = 0
-            process.on("SIGINT", () => { count++; setTimeout(() => { console.log("interrupted " + count); process.exit(4) }, 300) })
-            console.log("ready")
-            setInterval(() => {}, 1000)`) ], { terminal: true })
-        await job.says("ready")
-        job.input.write("\x03")
-        const { code, stdout } = await job.end()
-        assert.equal(code, 4)
-        assert.match(stdout, /interrupted 1\r\n/)
     })
 })
 

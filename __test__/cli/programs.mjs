@@ -28,14 +28,17 @@ const UNSET = Object.fromEntries([ "NODE_TEST_CONTEXT", "NODE_V8_COVERAGE", "IPC
  * @param {object} [options]
  * @param {Record<string, string>} [options.env] added to the environment
  * @param {string} [options.input] for its standard input
- * @param {boolean} [options.terminal] whether it runs on a (pseudo) terminal; all output is `stdout` then
+ * @param {boolean | ((line: string) => string)} [options.terminal] whether it runs on a (pseudo) terminal, all output being `stdout` then;
+ *   a function makes the line that a shell runs there of the line that runs the command
+ * @param {string[]} [options.by] the program that starts it, with its arguments
  * @param {string} [options.cwd]
  */
-export function start (t, name, args, { env, input = "", terminal = false, cwd } = {}) {
-    const words = [ process.execPath, bin(name), ...args ]
+export function start (t, name, args, { env, input = "", terminal = false, by = [], cwd } = {}) {
+    const words = [ ...by, process.execPath, bin(name), ...args ]
     const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`
     // `script` runs a shell; one that stayed would get the keyboard's signals too, and have an exit code of its own.
-    const [ file, ...rest ] = terminal ? [ "script", "-qefc", `exec ${words.map(quoted).join(" ")}`, "/dev/null" ] : words
+    const line = (typeof terminal === "function" ? terminal : (text) => `exec ${text}`)(words.map(quoted).join(" "))
+    const [ file, ...rest ] = terminal ? [ "script", "-qefc", line, "/dev/null" ] : words
     const child = spawn(file, rest, { cwd, env: { ...process.env, ...UNSET, TERM: "xterm", SHELL: "/bin/sh", ...env } })
     const job = new Job(child)
     t.after(() => job.kill())

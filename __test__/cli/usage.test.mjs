@@ -22,6 +22,9 @@ describe("--help", () => {
     const answers = {
         "ipc-mutex --help": /exec[^]*status[^]*IPC_MUTEX_URL/,
         "ipc-mutex exec --help": /--nonblock[^]*--timeout[^]*--conflict-exit-code[^]*--close[^]*--grace[^]*IPC_MUTEX_TOKEN[^]*75/,
+        "ipc-mutex help": /exec[^]*status[^]*IPC_MUTEX_URL/,
+        "ipc-mutex help exec": /--nonblock/,
+        "ipc-mutex help status": /--watch/,
         "ipc-mutex status -h": /--json[^]*--watch/,
         "withlock --help": /withlock <lockName> \[--db <connectionString>\] -- <command>[^]*PG_CONNECTION_STRING/,
         "pgmutex -h": /pgmutex \[--db <connectionString>\] \[--name <lock>\] <command>[^]*PG_CONNECTION_STRING/
@@ -45,7 +48,8 @@ describe("--help", () => {
 })
 
 test("--version names the program and its version", async (t) => {
-    for (const [ name, ...args ] of [ [ "ipc-mutex", "--version" ], [ "ipc-mutex", "exec", "-V" ], [ "withlock", "--version" ], [ "pgmutex", "-V" ] ])
+    for (const [ name, ...args ] of [ [ "ipc-mutex", "--version" ], [ "ipc-mutex", "-v" ], [ "ipc-mutex", "exec", "-V" ],
+        [ "ipc-mutex", "status", "-v" ], [ "withlock", "--version" ], [ "withlock", "-v" ], [ "pgmutex", "-V" ] ])
         assert.deepEqual(await run(t, name, args), { code: 0, signal: null, stdout: `${name} ${version}\n`, stderr: "" })
 })
 

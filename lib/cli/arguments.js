@@ -3,7 +3,7 @@
 const util = require("node:util")
 const { usage } = require("./exit.js")
 
-/** Options of every command. */
+/** Options of every command. `-v` is the version too, as with Node.js, unless a command uses it for something else. */
 const EVERYWHERE = { help: { type: "boolean", short: "h" }, version: { type: "boolean", short: "V" } }
 
 /**
@@ -16,6 +16,8 @@ const EVERYWHERE = { help: { type: "boolean", short: "h" }, version: { type: "bo
 function parse (args, options) {
     if (util.parseArgs === undefined)
         throw usage("the commands need Node.js 18.3 or newer")
+    if (!Object.values(options).some(({ short }) => short === "v"))
+        args = args.map((arg) => arg === "-v" ? "-V" : arg)
     try {
         return util.parseArgs({ args, options: { ...EVERYWHERE, ...options }, allowPositionals: true, strict: true })
     }

@@ -12,7 +12,7 @@ const OPTIONS = {
     "conflict-exit-code": { type: "string", short: "E" },
     close: { type: "boolean", short: "o" },
     grace: { type: "string" },
-    verbose: { type: "boolean" }
+    verbose: { type: "boolean", short: "v" }
 }
 
 /** `ipc-mutex exec [options] <url> -- <command> [args...]` */

@@ -10,8 +10,9 @@ Usage: ipc-mutex exec [options] <url> -- <command> [args...]
   exec     runs a command while a lock is held
   status   shows who holds a lock and who waits for it
 
-  -h, --help      this text; after a command's name, that command's
-  -V, --version   the version
+  -h, --help      this text; after a command's name, that command's, as with
+                  help <command>
+  -v, --version   the version
 
 <url> names the lock, such as rpm+redis://db.example/nightly-report or
 rpm+pgsql://user:password@db.example/app/nightly-report. It may be left out if
@@ -35,7 +36,7 @@ Usage: ipc-mutex exec [options] <url> -- <command> [args...]
       --grace <s>       when the lock is lost, the command and all that it has
                         started get SIGTERM, and after so many seconds SIGKILL
                         (default: 10)
-      --verbose         say what happens, on standard error
+  -v, --verbose         say what happens, on standard error
   -h, --help            this text
   -V, --version         the version
 

@@ -29,8 +29,8 @@ const plain = {
 
 /** The program `ipc-mutex`. @param {string[]} given what follows the program's name */
 function ipcMutex (given) {
-    const [ name, ...rest ] = given
-    return Object.hasOwn(COMMANDS, name ?? "") ? main(COMMANDS[name](), rest) : main(plain, given)
+    const [ name, ...rest ] = given[0] === "help" ? [ ...given.slice(1, 2), "--help" ] : given
+    return Object.hasOwn(COMMANDS, name ?? "") ? main(COMMANDS[name](), rest) : main(plain, [ ...name === undefined ? [] : [ name ], ...rest ])
 }
 
 module.exports = { ipcMutex }

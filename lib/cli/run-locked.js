@@ -60,10 +60,10 @@ function open (url, file) {
 }
 
 /** @returns {Promise<object | null>} null: it is taken, and was not to be waited for any longer */
-async function take (mutex, { shared, nonblock, timeout }, signals, speaker) {
+async function take (mutex, { shared, nonblock, timeout, verbose }, signals, speaker) {
     if (nonblock || timeout === 0)
         return signals.orEnd(mutex.tryLock({ shared }))
-    const done = showWait(mutex, speaker)
+    const done = showWait(mutex, speaker, { verbose })
     try {
         return await mutex.lock({ shared, timeout, signal: signals.ending })
     }
@@ -78,10 +78,11 @@ async function take (mutex, { shared, nonblock, timeout }, signals, speaker) {
 }
 
 /** Whoever chose 0 as the exit code takes a conflict for success: cron then has nothing to report. */
-async function conflict (mutex, { conflict: code = EXIT.CONFLICT, verbose }, speaker) {
+async function conflict (mutex, { conflict: code = EXIT.CONFLICT, timeout = 0, verbose }, speaker) {
     if (code !== EXIT.OK || verbose) {
         const who = await mutex.query().then(inTheWay, () => "taken")
-        speaker.say(`lock "${mutex.id}" is ${who === inTheWay({ held: [] }) ? "taken" : who}`)
+        const wait = timeout > 0 ? `; gave up after ${timeout / 1000} s` : ""
+        speaker.say(`lock "${mutex.id}" is ${who === inTheWay({ held: [] }) ? "taken" : who}${wait}`)
     }
     await mutex.close().catch(() => {})
     return new Exit(code)
