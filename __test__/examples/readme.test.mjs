@@ -85,9 +85,14 @@ test("the README is short, and the guide has a block for each model and feature"
     assert.ok(blocks("docs/guide.md", [ "js", "ts" ]).length >= 14)
 })
 
+test("version 1 is a matter of the migration page", () => {
+    const about = PAGES.filter((path) => PACKED.includes(path) && /\b1\.1\.2\b|\b1\.x\b/.test(page(path)))
+    assert.deepEqual(about, [ "docs/migration.md" ])
+})
+
 test("URLs in plain blocks are accepted", () => {
-    const urls = blocks("docs/url.md", [ "text" ]).flatMap(({ code }) => code.match(/^[a-z+]+:[^<\s]*$/gm) ?? [])
-    assert.ok(urls.length >= 3)
+    const urls = PAGES.flatMap((path) => blocks(path, [ "text" ])).flatMap(({ code }) => code.match(/^[a-z+]+:[^<\s]*$/gm) ?? [])
+    assert.ok(urls.length >= 7)
     for (const url of urls)
         new Mutex(url)
 })
