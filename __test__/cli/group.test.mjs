@@ -88,6 +88,15 @@ describe("no descendant works on", { skip }, () => {
     })
 })
 
+test("a command is told to end when this program is killed", { skip }, async (t) => {
+    const code = "trap 'echo told; exit' TERM; echo ready; while :; do sleep 0.05; done"
+    const job = start(t, "ipc-mutex", [ "exec", freshUrl({ ...PATIENT, ttl: 7 }), ...shell(code) ])
+    await job.says("ready")
+    job.signal("SIGKILL")
+    await job.says("told")
+    await job.end()
+})
+
 /** Gives the latest lock to somebody else, for the rest of the test. */
 async function steal (t) {
     const stolen = `group-${count}/lock.IPC-Mutex-rpm`
@@ -102,7 +111,8 @@ const LEFT_BEHIND = {
     "of a subshell": `(${LOOP} &);`,
     "in a group of its own": `timeout 1000 sh -c '${LOOP}' &`,
     "in a session of its own": `setsid sh -c '${LOOP}' &`,
-    "in a session of its own, without a parent": `(setsid sh -c '${LOOP}' &) &`
+    "in a session of its own, without a parent": `(setsid sh -c '${LOOP}' &) &`,
+    "without anything that tells where it comes from": `(env -i PATH="$PATH" setsid sh -c '${LOOP}' &) &`
 }
 
 describe("the lock is held until the last process has ended, as with flock:", { skip }, () => {
@@ -139,6 +149,13 @@ describe("the lock is held until the last process has ended, as with flock:", { 
             writeFileSync(join(cwd, "end"), "")
             await waitFor(() => !alive(Number(stdout)), patient("the process to end"))
         })
+
+    test("but not for children that this program had before", async (t) => {
+        const { cwd } = place(t)
+        const by = [ "sh", "-c", `${LOOP} & (${LOOP} &) ; exec "$@"`, "sh" ]
+        assert.equal((await run(t, "ipc-mutex", [ "exec", freshUrl(), ...shell("exit 3") ], { by, cwd })).code, 3)
+        writeFileSync(join(cwd, "end"), "")
+    })
 
     test("and what is left can be ended by a signal", async (t) => {
         const { cwd } = place(t)

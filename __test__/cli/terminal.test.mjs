@@ -108,9 +108,9 @@ describe("a command on a terminal", { skip }, () => {
 
 describe("job control", { skip }, () => {
     /** A counter that a shell with job control has started. */
-    async function inShell (t) {
+    async function inShell (t, url = freshUrl()) {
         let line
-        const job = start(t, "ipc-mutex", [ "exec", freshUrl(), ...COUNTER ], {
+        const job = start(t, "ipc-mutex", [ "exec", "--grace", "0", url, ...COUNTER ], {
             terminal: (text) => {
                 line = text
                 return "PS1='$ ' exec bash --norc --noprofile --noediting -i"
@@ -153,6 +153,20 @@ describe("job control", { skip }, () => {
         await waitFor(() => !alive(wrapper), patient("this program to end"))
         job.input.write("exit\n")
         await job.end()
+    })
+
+    test("ends a command that has lost its lock while it stood still", async (t) => {
+        const { job, wrapper, command } = await inShell(t, freshUrl({ ...PATIENT, ttl: 7 }))
+        job.input.write("\x1a")
+        await waitFor(() => state(wrapper) === "T" && state(command) === "T", patient("both to stop"))
+        await job.says("Stopped")
+        const key = `terminal-${count}/lock.IPC-Mutex-rpm`
+        await waitFor(async () => await server.admin.command("EXISTS", key) === 0, patient("the lease to end"))
+        job.input.write("fg\n")
+        await job.says("was lost")
+        await waitFor(() => !alive(wrapper) && !alive(command), patient("both to end"))
+        job.input.write("exit $?\n")
+        assert.equal((await job.end()).code, 75)
     })
 })
 

@@ -121,6 +121,7 @@ fn start(words: &str, token: &str, hand_over: bool, ignored: u32, descriptors: V
     let foreground = hand_over && terminal.as_ref().is_some_and(Terminal::is_ours);
     let given = terminal.as_ref().filter(|_| foreground).map(AsRawFd::as_raw_fd);
     set_signal(libc::SIGTTOU, libc::SIG_IGN);
+    let alone = has_no_children();
     become_reaper();
     // SAFETY: what runs between fork and exec are system calls, and memory that was there before.
     unsafe {
@@ -132,6 +133,7 @@ fn start(words: &str, token: &str, hand_over: bool, ignored: u32, descriptors: V
             for signal in [libc::SIGTTOU, libc::SIGXFSZ] {
                 set_signal(signal, libc::SIG_DFL);
             }
+            end_with_parent();
             for signal in (1..32).filter(|signal| ignored & (1 << signal) != 0) {
                 set_signal(signal, libc::SIG_IGN);
             }
@@ -148,7 +150,7 @@ fn start(words: &str, token: &str, hand_over: bool, ignored: u32, descriptors: V
         }
     })?;
     let child = Child {
-        family: Family::new(process.id().cast_signed(), token),
+        family: Family::new(process.id().cast_signed(), token, alone),
         terminal,
         state: Mutex::new(State {
             foreground,
@@ -158,7 +160,8 @@ fn start(words: &str, token: &str, hand_over: bool, ignored: u32, descriptors: V
     let child = CHILD.get_or_init(|| child);
     thread::Builder::new()
         .name("ipc-mutex child".into())
-        .spawn(move || child.watch(telling))?;
+        .spawn(move || child.watch(telling))
+        .inspect_err(|_| child.send(libc::SIGKILL, false))?;
     Ok(listening.into_raw_fd())
 }
 
@@ -311,12 +314,36 @@ fn own_group() -> pid_t {
     unsafe { libc::getpgrp() }
 }
 
+/// Whether all children of this process will come from the command. The program that became this one may have had others.
+fn has_no_children() -> bool {
+    // SAFETY: plain data, for which all zeros are valid; and a pointer to it.
+    let result = unsafe {
+        let mut about = mem::zeroed::<libc::siginfo_t>();
+        libc::waitid(
+            libc::P_ALL,
+            0,
+            &mut about,
+            libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
+        )
+    };
+    result == -1 && std::process::id() != 1
+}
+
 /// Orphans among the command's descendants become children of this process.
 fn become_reaper() {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     // SAFETY: numbers only.
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+    }
+}
+
+/// Without its parent, which may be killed by force, a command has no lock.
+fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: numbers only.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
     }
 }
 

@@ -1,6 +1,7 @@
 //! All processes that come from a command: its group, and those that have left it for a group or session of their own, as `timeout` or
-//! a shell with job control does. The latter are known by their parent or, when that has ended, by a mark in their environment:
-//! other processes may be children of this one too, such as those of a container whose first process it is.
+//! a shell with job control does. The latter are known by their parent. Orphans become children of this process, which may have others:
+//! those of a container whose first process it is, or of the program that became this one. Then orphans are known by a mark in
+//! their environment.
 
 use libc::{c_int, pid_t};
 
@@ -12,12 +13,15 @@ pub struct Family {
     pub group: pid_t,
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     mark: String,
+    /// Whether this process has no other children.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    alone: bool,
 }
 
 impl Family {
-    pub fn new(group: pid_t, token: &str) -> Self {
+    pub fn new(group: pid_t, token: &str, alone: bool) -> Self {
         let mark = format!("{MARK}={token}");
-        Self { group, mark }
+        Self { group, mark, alone }
     }
 
     /// Whether a process is left. One that has ended counts until its parent has noticed.
@@ -57,7 +61,7 @@ impl Family {
             let (more, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|process| {
                 process.group == self.group
                     || members.iter().any(|member| member.pid == process.parent)
-                    || (process.parent == own && members.is_empty() && process.is_marked(&self.mark))
+                    || (process.parent == own && members.is_empty() && (self.alone || process.is_marked(&self.mark)))
             });
             if more.is_empty() {
                 return Some(members);
@@ -73,6 +77,7 @@ impl Family {
     }
 }
 
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 struct Process {
     pid: pid_t,
     parent: pid_t,
