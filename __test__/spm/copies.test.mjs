@@ -67,12 +67,35 @@ test("two copies of one version have one lock table, in every thread, whichever 
     }
 })
 
-test("a copy of another version says so at load and refuses what would not exclude", { skip: !isUnix }, async () => {
+/** Like a copy, with an addon of another version. */
+const otherVersion = (name) => copy(name, (bytes) => {
     const other = version.replace(/.$/, (last) => last === "9" ? "8" : "9")
-    const a = copy("old"), b = copy("new", (bytes) => {
-        const text = bytes.toString("latin1")
-        return Buffer.from(text.replaceAll(version, other), "latin1")
-    })
+    return Buffer.from(bytes.toString("latin1").replaceAll(version, other), "latin1")
+})
+
+test("of two versions in a cluster's primary, one serves the workers", { skip: !isUnix }, async () => {
+    const a = copy("first"), b = otherVersion("second")
+    for (const load of [ "", "require('node:cluster')" ]) {
+        const { printed } = await run(`
+            ${load}
+            if (process.env.COPY !== undefined) {
+                const mutex = new (require(process.env.COPY))("mpm:x")
+                await mutex.open()
+                await mutex.lock({ timeout: 300 }).then(() => console.log("granted"), ({ code }) => console.log(code))
+                return process.exit()
+            }
+            const one = new (require(A))("mpm:x")
+            require(B)
+            await one.open(); await one.acquire()
+            for (const COPY of [ A, B ])
+                await new Promise((resolve) => require("node:cluster").fork({ COPY }).on("exit", resolve))
+            await one.close()`, a, b)
+        assert.equal(printed, "ERR_TIMEOUT\nERR_TIMEOUT")
+    }
+})
+
+test("a copy of another version says so at load and refuses what would not exclude", { skip: !isUnix }, async () => {
+    const a = copy("old"), b = otherVersion("new")
     const { printed, warned } = await run(`
         const One = require(A), Two = require(B)
         const one = new One("spm:x")

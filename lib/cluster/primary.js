@@ -4,17 +4,17 @@ const { Outbox } = require("./outbox.js")
 const { Peer } = require("./peer.js")
 const { ASK, ANSWER, encode, decode, isFrame } = require("./frames.js")
 
-/** The worker processes that are attended to. */
-const attended = new WeakSet()
+/** Marks a worker's process that is attended to, for all copies of this package: a second one would grant what this one has granted. */
+const ATTENDED = Symbol.for("ipc-mutex: attends to this cluster worker")
 
 /** What cannot be sent has nobody to hear it: the worker is gone, and its end is told by other events. */
 const unsent = () => {}
 
 /** Answers what the threads of one worker process ask, until it has gone. */
 function attend ({ process: child }) {
-    if (attended.has(child))
+    if (child[ATTENDED] === true)
         return
-    attended.add(child)
+    Object.defineProperty(child, ATTENDED, { value: true })
     const clients = new Map()
     let gone = false
 

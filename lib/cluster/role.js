@@ -23,6 +23,9 @@ const children = channel("child_process")
 
 /** At the load of the package: finds out the role of the process, and begins to serve those who depend on it. */
 function join () {
+    // The other version serves them. If both did, each would grant what the other one has granted.
+    if (native.conflict !== undefined)
+        return
     // The addon has a role if its JavaScript was loaded before, by a test runner with module registries of its own, or as another copy.
     if (!isMainThread || native.clusterRole(UNKNOWN) !== UNKNOWN)
         return
