@@ -159,6 +159,20 @@ describe("the main package alone", () => {
         assert.ok(unpackedSize < 1_000_000, `${unpackedSize} bytes`)
     })
 
+    it("has a manifest in which npm corrects nothing when it publishes, for it removes commands that it calls invalid", () => {
+        for (const source of [ root, join(root, "npm", platformId()) ]) {
+            const copy = mkdtempSync(join(folder, "manifest-"))
+            const manifest = readFileSync(join(source, "package.json"), "utf8")
+            const { bin = {} } = JSON.parse(manifest)
+            mkdirSync(join(copy, "bin"))
+            for (const path of Object.values(bin))
+                writeFileSync(join(copy, path), "")
+            writeFileSync(join(copy, "package.json"), manifest)
+            npm([ "pkg", "fix" ], copy)
+            assert.deepEqual(JSON.parse(readFileSync(join(copy, "package.json"), "utf8")), JSON.parse(manifest))
+        }
+    })
+
     it("names files that exist in its exports and commands", () => {
         const { exports, bin = {}, main, types } = require("../../package.json")
         const leaves = (value) => typeof value === "string" ? [ value ] : Object.values(value).flatMap(leaves)
