@@ -44,6 +44,7 @@ impl Etcd {
         };
         let believed = self.holds.borrow_mut().remove(owner).is_some();
         self.unsure.borrow_mut().remove(owner);
+        self.end_opened(&ask.id, owner);
         self.leaving.borrow_mut().remove(owner);
         Ok(match found {
             Found::Hold => Released::Freed,

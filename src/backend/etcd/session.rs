@@ -296,6 +296,7 @@ impl Etcd {
             let _ = lease::revoke(&self.link, lease).await;
         }
         let _ = self.forget_demand().await;
+        self.cleared().await;
         self.sessions.send_modify(|number| *number += 1);
     }
 }

@@ -9,19 +9,20 @@
 //! Whoever arrives while anybody waits takes a place in the queue, shared or not, so that readers cannot keep a writer out. The
 //! run of shared waiters at the head comes in one by one, each as the place before it goes.
 
-use super::bundle::revision;
+use super::bundle::{pair, revision};
 use super::fault::Fault;
 use super::hold::Contention;
 use super::keys::{Keys, SHARED, absent, lease_of, value_of};
-use super::lease::{HoldKind, Renewal, Session, grant_as, keep_alive, random_number};
+use super::lease::{HoldKind, Renewal, Session, grant_as, keep_alive, random_number, revoke};
 use super::legacy::room::StandBack;
-use super::store::Etcd;
+use super::store::{Etcd, read};
 use super::view::{View, name, pause};
-use crate::backend::{Ask, Attempt, Refusal, Taken};
+use crate::backend::{Ask, Attempt, Owner, Refusal, Taken};
 use crate::clock;
 use crate::core::time::Moment;
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// How often [`Attempt::Try`] looks again when others change the lock between its look and its step.
 const TRIES: usize = 8;
@@ -205,12 +206,25 @@ impl Reader<'_> {
         let owner = &ask.owner;
         let gap = view.gap.as_ref().map_or(0, KeyValue::mod_revision);
         let common = random_number()?;
-        let mut unused = Unused {
-            etcd,
-            lease: Some(common),
-        };
+        etcd.opened.borrow_mut().push(Opened {
+            owner: owner.clone(),
+            lease: common,
+            granted: false,
+        });
         let sent = clock::now();
-        grant_as(&etcd.link, common, etcd.ttl).await?;
+        let granted = grant_as(&etcd.link, common, etcd.ttl).await;
+        if granted.is_err() {
+            self.unused(common);
+        }
+        granted?;
+        if let Some(opened) = etcd
+            .opened
+            .borrow_mut()
+            .iter_mut()
+            .find(|opened| opened.lease == common)
+        {
+            opened.granted = true;
+        }
         let txn = Txn::new()
             .when([
                 keys.is_free(),
@@ -224,17 +238,21 @@ impl Reader<'_> {
                 TxnOp::delete(keys.place(owner), None),
                 TxnOp::delete(&*keys.gap, None),
             ]);
-        // From now on others may live under it, should nobody hear of the answer: then it ends by itself.
-        unused.lease = None;
         let response = etcd.first_message(owner, session.lease, etcd.counted(txn)).await?;
         if !response.succeeded() {
             // Otherwise an earlier message of the same exchange may have come in, and the main key stand under this lease.
             if !etcd.unsure.borrow().contains_key(owner) {
-                unused.lease = Some(common);
+                self.unused(common);
             }
             return Ok(Step::Again);
         }
         Ok(self.come_in(session, common, revision(&response), sent))
+    }
+
+    /// Nothing lives under this common lease, nor will.
+    fn unused(&self, common: i64) {
+        self.etcd.opened.borrow_mut().retain(|opened| opened.lease != common);
+        self.etcd.revoke_soon(common);
     }
 
     /// Notes the grant, unless the session ended meanwhile and took the reader's key with it. `sent` is when the common lease
@@ -244,6 +262,8 @@ impl Reader<'_> {
         if !etcd.is_current(session) {
             return Step::Again;
         }
+        // From now on the hold knows it.
+        etcd.opened.borrow_mut().retain(|opened| opened.lease != common);
         let leased_at = session.renewed.get().min(sent);
         let kind = HoldKind::Shared { common };
         Step::In(etcd.granted(ask, session.lease, kind, revision, leased_at, Contention::None))
@@ -261,16 +281,36 @@ impl Reader<'_> {
     }
 }
 
-/// A common lease that nothing lives under yet; it ends with this.
-struct Unused<'a> {
-    etcd: &'a Etcd,
-    lease: Option<i64>,
+/// A common lease that a first reader has asked for, without knowing yet that the main key stands under it.
+pub struct Opened {
+    owner: Owner,
+    lease: i64,
+    /// Whether the server has said that there is such a lease.
+    granted: bool,
 }
 
-impl Drop for Unused<'_> {
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease {
-            self.etcd.revoke_soon(lease);
+impl Etcd {
+    /// An ask has left, and nothing that it sent can succeed any more: common leases that it has asked for are ended, unless others
+    /// came in under them.
+    pub fn end_opened(&self, id: &Arc<str>, owner: &Owner) {
+        let opened: Vec<_> = self
+            .opened
+            .borrow_mut()
+            .extract_if(.., |opened| opened.owner == *owner)
+            .collect();
+        for Opened { lease, granted, .. } in opened {
+            let main = Keys::new(id).main;
+            self.clear_soon(async move |etcd| {
+                if !granted {
+                    // The first message may be on its way still.
+                    grant_as(&etcd.link, lease, etcd.ttl).await?;
+                }
+                let response = read(&etcd.link, Txn::new().and_then([TxnOp::get(&*main, None)])).await?;
+                match pair(&response.op_responses(), 0) {
+                    Some(main) if main.lease() == lease => Ok(()),
+                    _ => revoke(&etcd.link, lease).await,
+                }
+            });
         }
     }
 }

@@ -6,6 +6,7 @@ use super::keys;
 use super::lease::{self, Hold, Session, whole_seconds};
 use super::legacy::Demand;
 use super::link::{Connection, Link};
+use super::shared::Opened;
 use super::watch::Hub;
 use crate::backend::{Context, Owner, Task};
 use crate::clock;
@@ -18,6 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 pub struct Etcd {
     /// For the tasks that run beside.
@@ -39,6 +41,10 @@ pub struct Etcd {
     pub holds: RefCell<HashMap<Owner, Hold>>,
     /// Asks whose first message may be on its way still, with the lease that it carries.
     pub unsure: RefCell<HashMap<Owner, i64>>,
+    /// What first readers of this process have asked for, until they are in or have withdrawn all that they sent.
+    pub opened: RefCell<Vec<Opened>>,
+    /// Tasks that end leases nobody needs any more.
+    clearing: RefCell<Vec<JoinHandle<()>>>,
     /// Asks whose release has begun.
     pub leaving: RefCell<HashSet<Owner>>,
     pub demand: Demand,
@@ -64,6 +70,8 @@ impl Etcd {
             sessions: tokio::sync::watch::Sender::new(0),
             holds: RefCell::default(),
             unsure: RefCell::default(),
+            opened: RefCell::default(),
+            clearing: RefCell::default(),
             leaving: RefCell::default(),
             demand: Demand::default(),
             answered: Cell::new(None),
@@ -154,13 +162,29 @@ impl Etcd {
 
     /// Ends a lease that no key needs any more, without making anybody wait.
     pub fn revoke_soon(&self, lease: i64) {
+        self.clear_soon(async move |etcd| lease::revoke(&etcd.link, lease).await);
+    }
+
+    /// Clears something away that would end by itself, without making anybody wait but whoever closes.
+    pub fn clear_soon(&self, clear: impl AsyncFnOnce(Rc<Etcd>) -> Result<(), Fault> + 'static) {
         let me = self.me.clone();
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             if let Some(etcd) = me.upgrade() {
-                // If it fails, the lease ends by itself.
-                let _ = lease::revoke(&etcd.link, lease).await;
+                // If it fails, it ends by itself.
+                let _ = clear(etcd).await;
             }
         });
+        let mut clearing = self.clearing.borrow_mut();
+        clearing.retain(|task| !task.is_finished());
+        clearing.push(task);
+    }
+
+    /// Resolves when what was to be cleared away is.
+    pub async fn cleared(&self) {
+        let clearing = self.clearing.take();
+        for task in clearing {
+            let _ = task.await;
+        }
     }
 
     pub fn closed(&self) -> Fault {
