@@ -2,7 +2,6 @@
 
 const native = require("../native.js")
 const notify = require("../notify.js")
-const port = require("../port.js")
 const { threadId } = require("../thread.js")
 const { MutexError } = require("../errors.js")
 const { Call } = require("./call.js")
@@ -20,10 +19,23 @@ const lost = (why = CUT) => new MutexError("ERR_LOCK_LOST", `the lock was lost: 
 const unreachable = (message) => new MutexError("ERR_PRIMARY", message)
 const full = () => new MutexError("ERR_SERVER", "the lock table of the cluster primary is full")
 
+/** The memory that was borrowed last, and from where: a client in the primary asks for it each time that it begins. */
+let memory, lender
+
+function borrowed (...address) {
+    if (String(address) !== lender) {
+        const buffer = native.clusterBorrow(...address)
+        memory = buffer === undefined ? undefined : new Int32Array(buffer)
+        lender = String(address)
+    }
+    return memory
+}
+
 /** The asking side: all mutexes of this thread that reach the lock table on the same way. */
 class Client {
     #post
     #silence
+    #unused
     #welcomed = false
     /** Why there will be no answers any more. */
     #end
@@ -52,11 +64,12 @@ class Client {
      * @param {(words: Array<number | string | null>, urgent?: boolean) => Promise<void> | undefined} post says something to the other side;
      *     if it is urgent, tells when it has left, undefined for at once
      * @param {() => string} silence what to tell the user if the other side never answers
+     * @param {() => void} unused called when no mutex is open any more
      */
-    constructor (post, silence) {
+    constructor (post, silence, unused = () => {}) {
         this.#post = post
         this.#silence = silence
-        port.pin()
+        this.#unused = unused
     }
 
     /** @param {{ id: string, label?: string, number: number }} model gets its number */
@@ -73,6 +86,7 @@ class Client {
         }
         catch (error) {
             this.#forget(model)
+            this.#rest()
             throw error
         }
     }
@@ -150,6 +164,7 @@ class Client {
         // Without the other side nothing is left to be closed.
         const number = this.#number()
         await this.#call(number, [ ASK.CLOSE, number, model.number ], () => undefined)
+        this.#rest()
     }
 
     /**
@@ -220,9 +235,7 @@ class Client {
         }
         if (this.#memory === undefined && frame[at + 1] !== 0) {
             const [ owner, pid, file, first, second, sign ] = frame.slice(at)
-            const memory = native.clusterBorrow(pid, file, first, second)
-            if (memory !== undefined)
-                this.#memory = new Int32Array(memory)
+            this.#memory = borrowed(pid, file, first, second)
             this.#owner = owner
             this.#sign = sign
         }
@@ -254,6 +267,11 @@ class Client {
         this.#models.delete(model)
         if (--model.queue.mutexes === 0)
             this.#queues.delete(model.id)
+    }
+
+    #rest () {
+        if (this.#queues.size === 0)
+            this.#unused()
     }
 
     #openingOver (number) {

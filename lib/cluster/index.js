@@ -2,6 +2,7 @@
 
 const errors = require("../errors.js")
 const native = require("../native.js")
+const port = require("../port.js")
 const { isMainThread } = require("../thread.js")
 const { Client } = require("./client.js")
 const { MpmModel } = require("./model.js")
@@ -20,12 +21,18 @@ function connect () {
 
 /** The table is in this process: the primary's, or that of one without a cluster. */
 function direct () {
-    const asking = new Client((words) => peer.take(words, 0), () => "")
+    const asking = new Client((words) => peer.take(words, 0), () => "", () => {
+        if (client !== asking)
+            return
+        client = undefined
+        peer.end()
+    })
     const peer = new (require("./peer.js").Peer)(process.pid, (words) => asking.hear(words, 0))
     return asking
 }
 
 function byChannel () {
+    port.pin()
     const { Outbox } = require("./outbox.js")
     const asking = new Client((words, urgent) => urgent ? outbox.urge(words) : outbox.post(words), () =>
         "no answer from the cluster primary within 5 seconds; load ipc-mutex there too: the program that calls cluster.fork() " +

@@ -24,7 +24,7 @@ port.onClusterGrant((owner, request, ticket) => peers.get(owner)?.granted(reques
 
 /** The table's side of one client: does what its frames ask, in the client's name, and answers. */
 class Peer {
-    #env = port.pin()
+    #env = port.enter()
     #owner
     /** Where the client finds the words of the locks. */
     #lent
@@ -83,6 +83,7 @@ class Peer {
         peers.delete(this.#owner)
         this.#answer = () => {}
         handOut(native.clusterGone(this.#env, this.#owner))
+        port.leave()
     }
 
     #tellGrant (request, ticket) {
