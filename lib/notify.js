@@ -1,5 +1,6 @@
 "use strict"
 
+const { Line } = require("./models/line.js")
 const { microtask, nextTick } = require("./timing.js")
 
 /*
@@ -11,7 +12,7 @@ const { microtask, nextTick } = require("./timing.js")
 /** What is to be told: whose asynchronous context it is told in, a function, and its two arguments. */
 let told = []
 /** Signals to abort, and with which reason. They are not made to wait for what is told before them. */
-const aborts = []
+const aborts = new Line()
 let scheduled = false
 
 function schedule () {
@@ -37,14 +38,14 @@ function later (of, call, first, second) {
 
 /** Aborts a signal soon, at the latest with the next `flush`. */
 function abort (controller, reason) {
-    aborts.push(controller, reason)
+    aborts.push({ controller, reason })
     schedule()
 }
 
 /** Aborts now what is to be aborted: for whoever is about to give control back to the caller. */
 function flush () {
     while (aborts.length > 0) {
-        const [ controller, reason ] = aborts.splice(0, 2)
+        const { controller, reason } = aborts.shift()
         try {
             controller.abort(reason)
         }

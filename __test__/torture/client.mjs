@@ -209,10 +209,14 @@ if (isMainThread) {
         onmessage(message)
     }
     process.on("message", tell)
-    process.on("disconnect", () => setTimeout(tell, ORPHANED, "stop"))
+    const cutOff = () => setTimeout(tell, ORPHANED, "stop")
+    process.on("disconnect", cutOff)
     if (settings.threads)
         worker = new Worker(new URL(import.meta.url), { workerData: { ...settings, seed: settings.seed + 1, threads: false } })
-    process.send("listening")
+    if (process.connected)
+        process.send("listening")
+    else
+        cutOff()
 }
 else
     parentPort.on("message", onmessage)
