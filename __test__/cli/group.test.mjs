@@ -88,6 +88,30 @@ describe("no descendant works on", { skip }, () => {
     })
 })
 
+test("each process of the group gets each signal once", { skip }, async (t) => {
+    const names = [ "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGWINCH", "SIGIO", "SIGUSR1" ]
+    const { cwd } = place(t)
+    writeFileSync(join(cwd, "counter.js"), `
+        for (const name of ${JSON.stringify(names)})
+            process.on(name, () => console.log(name))
+        process.on("SIGUSR2", () => process.exit())
+        console.log("ready")
+        setInterval(() => {}, 1000)`)
+    const trap = `trap '' ${names.map((name) => name.slice(3)).join(" ")} USR2; `
+    const job = start(t, "ipc-mutex", [ "exec", freshUrl(), ...shell(`${trap} node counter.js & node counter.js; wait`) ], { cwd })
+    const said = (text) => waitFor(() => job.stdout.split(text).length === 3, patient(`${text} by both`))
+    await said("ready")
+    for (const name of names) {
+        job.signal(name)
+        await said(name)
+    }
+    // They have heard of all others before they hear of this one.
+    job.signal("SIGUSR2")
+    const { code, stdout } = await job.end()
+    assert.equal(code, 0)
+    assert.deepEqual(stdout.trim().split("\n").sort(), [ "ready", ...names ].flatMap((name) => [ name, name ]).sort())
+})
+
 test("a command is told to end when this program is killed", { skip }, async (t) => {
     const code = "trap 'echo told; exit' TERM; echo ready; while :; do sleep 0.05; done"
     const job = start(t, "ipc-mutex", [ "exec", freshUrl({ ...PATIENT, ttl: 7 }), ...shell(code) ])

@@ -1,7 +1,6 @@
 "use strict"
 
 const { EXIT, Exit, bySignal } = require("./exit.js")
-const { span } = require("./words.js")
 
 /** How often processes that are to be killed are looked for, in milliseconds: one may have started another one meanwhile. */
 const AGAIN = 100
@@ -28,9 +27,9 @@ async function runCommand ({ command, lock, grace, close, signals, speaker }) {
     signals.ending.throwIfAborted()
     const child = await start(command, lock)
     signals.forwardTo(child)
-    let timer, behind
+    let timer
     const kill = () => {
-        speaker.say(`the command has not ended within ${span(grace)}; it is killed`)
+        speaker.say(`not all processes of the command have ended within ${grace / 1000} s; what is left is killed`)
         child.end("SIGKILL")
         timer = setInterval(() => child.end("SIGKILL"), AGAIN)
     }
@@ -44,11 +43,14 @@ async function runCommand ({ command, lock, grace, close, signals, speaker }) {
         onlost()
     const { code, name, keyboard } = await child.ended
     if (!close || signal.aborted) {
-        behind = setTimeout(() => speaker.say("the command has ended, but not all that it has started; the lock is held until that ends"), PATIENCE)
+        const behind = setTimeout(() => {
+            if (!signal.aborted)
+                speaker.say("the command has ended, but not all that it has started; the lock is held until that ends (see --close)")
+        }, PATIENCE)
         await child.gone
+        clearTimeout(behind)
     }
     clearTimeout(timer)
-    clearTimeout(behind)
     signal.removeEventListener("abort", onlost)
     if (signal.aborted)
         return new Exit(EXIT.LOST)

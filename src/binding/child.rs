@@ -240,26 +240,24 @@ impl Child {
     }
 
     fn stopped(&self, signal: c_int, forwarded: bool) -> bool {
-        let Some(terminal) = &self.terminal else {
-            if forwarded {
-                stop(signal, false);
+        match (signal, &self.terminal) {
+            // It asks for the terminal.
+            (libc::SIGTTIN | libc::SIGTTOU, Some(terminal)) => {
+                self.state.lock().foreground = true;
+                if !terminal.is_ours() && !self.has_terminal() {
+                    stop(signal, false);
+                }
+                true
             }
-            return forwarded;
-        };
-        let asks = signal == libc::SIGTTIN || signal == libc::SIGTTOU;
-        if asks {
-            self.state.lock().foreground = true;
-            if terminal.is_ours() {
-                return true;
+            (libc::SIGTSTP, _) if forwarded || self.has_terminal() => {
+                let keyboard = self.has_terminal();
+                self.take_terminal();
+                stop(signal, keyboard);
+                true
             }
+            // Whoever has stopped it lets it go on; this process has a lock to keep meanwhile.
+            _ => false,
         }
-        let keyboard = self.has_terminal();
-        if !(asks || keyboard || forwarded) {
-            return false;
-        }
-        self.take_terminal();
-        stop(signal, keyboard);
-        true
     }
 
     fn proceed(&self) {
