@@ -3,6 +3,7 @@ import Mutex = require("./index.js")
 
 export default Mutex
 export { Mutex }
+export import LockManager = Mutex.LockManager
 export import MutexError = Mutex.MutexError
 export type MutexErrorCode = Mutex.MutexErrorCode
 export type MutexOptions = Mutex.MutexOptions

@@ -167,10 +167,72 @@ declare namespace Mutex {
         signal?: AbortSignal
     }
 
+    /**
+     * Locks by name: one object for one coordinator, and a lock for each string. Use it for one lock per record.
+     *
+     * The URL is that of a {@link Mutex} without the id: `spm:`, `mpm:`, `rpm+redis://<host>/`, `rpm+pgsql://<host>/<database>/` and so on, with
+     * the same query parameters. The first call opens it; what {@link Mutex.open} would reject with, that call rejects with.
+     *
+     * A name is any string. A name that can stand in a URL as it is names the same lock as a mutex with that id; in any other name, the
+     * characters that cannot are percent-encoded. Two names never share a lock (on PostgreSQL, whose keys have 32 bits, two in
+     * 4,000,000,000 do). A name that nobody uses costs nothing, so no name is ever to be closed.
+     *
+     * Methods never throw, they reject, with {@link MutexError} unless stated otherwise; after {@link LockManager.close} with `ERR_CLOSED`.
+     *
+     * @example
+     * const locks = new LockManager("rpm+redis://localhost/")
+     * await locks.withLock(`order:${id}`, async (lock) => {
+     *     await ship(id, { signal: lock.signal })
+     * })
+     */
+    export class LockManager extends EventEmitter implements AsyncDisposable {
+        /**
+         * Reads the URL; nothing is connected before the first call.
+         * @throws {MutexError} at once, with code `ERR_INVALID_URL`, if the URL cannot be used or contains an id
+         * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: an option of the wrong type
+         */
+        constructor (url: string | URL, options?: MutexOptions)
+
+        /**
+         * Connects now rather than with the first call, for a program that wants to know early that its server answers. Rejects like
+         * {@link Mutex.open}; an open manager stays as it is.
+         */
+        open (): Promise<void>
+
+        /** Like {@link Mutex.lock} for the lock with this name. */
+        lock (name: string, options?: AcquireOptions): Promise<Lock>
+
+        /** Like {@link LockManager.lock} if that is possible at once, else `null`. */
+        tryLock (name: string, options?: TryOptions): Promise<Lock | null>
+
+        /**
+         * Acquires the lock with this name, calls `fn` with it, and releases it in every case. Resolves to what `fn` returns or resolves to.
+         * Rejects like {@link Mutex.withLock}.
+         */
+        withLock<T> (name: string, fn: (lock: Lock) => T | PromiseLike<T>): Promise<T>
+        withLock<T> (name: string, options: AcquireOptions | undefined, fn: (lock: Lock) => T | PromiseLike<T>): Promise<T>
+
+        /**
+         * Releases all locks of this manager, rejects its pending calls with `ERR_CLOSED`, and ends its use of the connection. Locks that
+         * are held abort their `signal` with `ERR_CLOSED`. A second call gives the same promise. A closed manager is not opened again.
+         */
+        close (): Promise<void>
+
+        /** The same as `close()`. */
+        [Symbol.asyncDispose] (): Promise<void>
+
+        /** See {@link Events}. */
+        on<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
+        once<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
+        off<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
+    }
+
     /** One hold of a mutex. Only `lock()`, `tryLock()` and `withLock()` make one. */
     export interface Lock extends AsyncDisposable {
         /** The lock's name, as in the URL. */
         readonly id: string
+        /** The name that was given to the {@link LockManager}; for a lock of a {@link Mutex} its id. */
+        readonly name: string
         readonly mode: "exclusive" | "shared"
         /**
          * The fencing token: of two grants of one exclusive lock the later one has the larger token, across processes, crashes
@@ -209,6 +271,8 @@ declare namespace Mutex {
     /** What a listener learns about a hold. The token is there if it was asked for, by `lock()` and its like. */
     export interface HoldInfo {
         id: string
+        /** Locks of a {@link LockManager} only. */
+        name?: string
         mode: "exclusive" | "shared"
         token?: bigint
     }

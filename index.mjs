@@ -1,6 +1,6 @@
 import Mutex from "./index.js"
 
-const { MutexError } = Mutex
+const { LockManager, MutexError } = Mutex
 
-export { Mutex, MutexError }
+export { LockManager, Mutex, MutexError }
 export default Mutex

@@ -30,6 +30,7 @@ const notOpen     = (id) => new MutexError("ERR_NOT_OPEN", `still not opened: ca
 const alreadyOpen = (id) => new MutexError("ERR_ALREADY_OPEN", `already opened: mutex "${id}" must be closed before it can be opened again`)
 const notAcquired = (id) => new MutexError("ERR_NOT_ACQUIRED", `still not acquired: mutex "${id}" has nothing to release`)
 const closed      = (id) => new MutexError("ERR_CLOSED", `mutex "${id}" was closed`)
+const managerClosed = () => new MutexError("ERR_CLOSED", "the lock manager was closed")
 const timedOut    = (id, ms) => new MutexError("ERR_TIMEOUT", `lock "${id}" was not acquired in ${ms} ms`)
 
 /**
@@ -43,4 +44,4 @@ function retraced (error) {
     return error
 }
 
-module.exports = { MutexError, retraced, notOpen, alreadyOpen, notAcquired, closed, timedOut }
+module.exports = { MutexError, retraced, notOpen, alreadyOpen, notAcquired, closed, managerClosed, timedOut }

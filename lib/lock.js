@@ -22,6 +22,10 @@ class Lock {
         return this.#hold.session.id
     }
 
+    get name () {
+        return this.#hold.session.name
+    }
+
     get mode () {
         return this.#hold.mode
     }

@@ -11,14 +11,13 @@ require("./timing.js")
 require("./cluster/role.js").join()
 
 /* What opens and uses mutexes is loaded with the first one that opens: a program that only loads the package waits less. */
-let lock, port, request, trace, Session
+let request, trace, withLock, Session
 
 function load () {
-    lock    = require("./lock.js")
-    port    = require("./port.js")
-    request = require("./request.js")
-    trace   = require("./trace.js")
-    Session = require("./session.js").Session
+    request  = require("./request.js")
+    trace    = require("./trace.js")
+    withLock = require("./with-lock.js").withLock
+    Session  = require("./session.js").Session
 }
 
 const debug = debuglog("ipc-mutex")
@@ -50,8 +49,7 @@ class Mutex extends EventEmitter {
         this.#options = settings.mutexOptions(options)
         this.#target = parse(text)
         this.#url = text
-        if (this.#options.credentials !== undefined && this.#target.model !== "rpm")
-            throw settings.wrongType("options.credentials", "absent: only a server asks for credentials", this.#options.credentials)
+        settings.checkCredentials(this.#options, this.#target.model)
         this.#detector = this.#options.detectDeadlocks ? require("./deadlock.js").detector() : undefined
     }
 
@@ -69,7 +67,7 @@ class Mutex extends EventEmitter {
     async #open () {
         let session
         try {
-            if (port === undefined)
+            if (Session === undefined)
                 load()
             session = new Session(this, this.#url, this.#target, this.#detector, this.#isObserved)
             session.model = createModel(session, this.#options)
@@ -147,48 +145,27 @@ class Mutex extends EventEmitter {
     }
 
     #ask (kind, read, options) {
-        let asked
         try {
             const given = read(options)
             if (this.#state !== OPEN)
                 throw errors.notOpen(this.id)
-            asked = new request.Request(this.#session, request[kind], given)
+            return this.#session.ask(request[kind], given)
         }
         catch (error) {
             return Promise.reject(error)
         }
-        const promise = trace.active() ? trace.asking(asked, () => asked.send()) : asked.send()
-        this.#detector?.promised(asked, promise)
-        return promise
     }
 
-    async withLock (options, fn) {
-        if (typeof options === "function" && fn === undefined)
-            [ options, fn ] = [ undefined, options ]
-        if (typeof fn !== "function")
-            throw settings.wrongType("fn", "a function", fn)
-        const handle = await this.lock(options)
-        lock.check(handle)
-        let result
-        // The call is pending until the lock is released: it keeps the process alive, whatever the function waits for.
-        port.keepAlive()
+    withLock (options, fn) {
         try {
-            result = await fn(handle)
+            [ options, fn ] = settings.withFunction(options, fn)
         }
         catch (error) {
-            try {
-                await handle.release()
-            }
-            catch (releaseError) {
-                settings.attach(error, "releaseError", releaseError)
-            }
-            throw error
+            return Promise.reject(error)
         }
-        finally {
-            port.letGo()
-        }
-        await handle.release()
-        return result
+        if (withLock === undefined)
+            load()
+        return withLock(() => this.lock(options), fn)
     }
 
     async query () {

@@ -135,7 +135,7 @@ class Request {
         if (reason !== undefined)
             this.withdraw(reason)
         else if (!this.session.isOpen)
-            this.withdraw(errors.closed(this.session.id))
+            this.withdraw(this.session.closed())
         else
             this.#ask()
         return result

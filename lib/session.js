@@ -18,6 +18,8 @@ class Session {
     /** Whether somebody listens to the mutex's events. */
     #isObserved
     #isOpen = true
+    #isNamed
+    #idle
     /** The holds that are held, in the order in which they were granted. */
     #holds = new Set()
 
@@ -27,10 +29,16 @@ class Session {
      * @param {{ id: string, model: string }} target what the URL means
      * @param {import("./deadlock.js").Detector} [detector]
      * @param {boolean} isObserved
+     * @param {object} [named] of a manager's lock
+     * @param {string} [named.name]
+     * @param {() => void} [named.idle] called whenever the last request or hold is over
      */
-    constructor (owner, url, target, detector, isObserved) {
+    constructor (owner, url, target, detector, isObserved, { name, idle } = {}) {
         this.#owner      = owner
         this.#isObserved = isObserved
+        this.#isNamed    = name !== undefined
+        this.#idle       = idle
+        this.name        = name ?? target.id
         this.url         = url
         this.target      = target
         this.id          = target.id
@@ -48,6 +56,24 @@ class Session {
 
     observe () {
         this.#isObserved = true
+    }
+
+    /**
+     * Makes a request.
+     * @param {object} kind one of those of request.js
+     * @param {{ shared: boolean, timeout?: number, signal?: AbortSignal }} given
+     * @returns {Promise<unknown>} the result of the call
+     */
+    ask (kind, given) {
+        const request = new Request(this, kind, given)
+        const promise = trace.active() ? trace.asking(request, () => request.send()) : request.send()
+        this.detector?.promised(request, promise)
+        return promise
+    }
+
+    /** Why calls of before `close()` fail. */
+    closed () {
+        return this.#isNamed ? errors.managerClosed() : errors.closed(this.id)
     }
 
     /** A request was granted. */
@@ -77,6 +103,7 @@ class Session {
         trace.refused(request, error)
         if (debug.enabled && error !== undefined)
             notify.later(request, debug, `${this.id}: not acquired: ${error?.message}`)
+        this.#rest()
     }
 
     /** A hold is over. */
@@ -90,14 +117,22 @@ class Session {
             else if (state === RELEASED && reason === undefined)
                 this.#tell(hold, "release")
         }
+        this.#rest()
+    }
+
+    #rest () {
+        if (this.#idle !== undefined && this.requests.size === 0 && this.#holds.size === 0)
+            this.#idle()
     }
 
     #tell (hold, event, reason) {
-        const { id } = this
+        const { id, name } = this
         const { mode, token } = hold
         notify.later(hold, () => {
             debug("%s: %s (%s)%s", id, event, mode, reason === undefined ? "" : `: ${reason.message}`)
             const described = token === undefined ? { id, mode } : { id, mode, token }
+            if (this.#isNamed)
+                described.name = name
             if (reason === undefined)
                 this.#owner.emit(event, described)
             else
@@ -156,7 +191,7 @@ class Session {
     /** Withdraws all that is asked, and releases all that is held. */
     close () {
         this.#isOpen = false
-        const error = errors.closed(this.id)
+        const error = this.closed()
         Request.withdrawAll([ ...this.requests ], error, true)
         // A release that is under way answers its call.
         const holds = [ ...this.#holds ].filter((hold) => hold.isHeld)

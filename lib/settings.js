@@ -77,6 +77,12 @@ function mutexOptions (options) {
     return { label, detectDeadlocks, credentials }
 }
 
+/** @throws {TypeError} if somebody is to ask for credentials who does not */
+function checkCredentials ({ credentials }, model) {
+    if (credentials !== undefined && model !== "rpm")
+        throw wrongType("options.credentials", "absent: only a server asks for credentials", credentials)
+}
+
 const DEFAULTS = Object.freeze({ shared: false, timeout: undefined, signal: undefined })
 
 /** @returns {{ shared: boolean }} what a call that does not wait is given */
@@ -108,10 +114,22 @@ function acquireOptions (options, known = ACQUIRE) {
     return { shared, timeout: timeout > LONGEST ? undefined : timeout, signal }
 }
 
+/**
+ * The arguments of a method that takes a function, behind options that may be left out.
+ * @returns {[ options: unknown, fn: Function ]}
+ */
+function withFunction (options, fn) {
+    if (typeof options === "function" && fn === undefined)
+        return [ undefined, options ]
+    if (typeof fn !== "function")
+        throw wrongType("fn", "a function", fn)
+    return [ options, fn ]
+}
+
 /** Gives one error another as a property, where that is possible, without showing it in enumerations. */
 function attach (error, name, other) {
     if (error !== null && typeof error === "object" && Object.isExtensible(error))
         Object.defineProperty(error, name, { value: other, configurable: true, writable: true })
 }
 
-module.exports = { url, mutexOptions, acquireOptions, tryOptions, wrongType, attach }
+module.exports = { url, mutexOptions, checkCredentials, acquireOptions, tryOptions, withFunction, wrongType, attach }

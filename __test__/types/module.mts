@@ -1,5 +1,5 @@
 // The typings as an ECMAScript module sees them.
-import Mutex, { Mutex as NamedMutex, MutexError } from "ipc-mutex"
+import Mutex, { LockManager, Mutex as NamedMutex, MutexError } from "ipc-mutex"
 import { subscribe } from "node:diagnostics_channel"
 import type { AcquireMessage, AcquireOptions, HoldMessage, Lock, LockInfo, MutexOptions } from "ipc-mutex"
 
@@ -63,3 +63,13 @@ lock.token = 1n
 await mutex.withLock({ timeout: 1 })
 
 void [ id, done, got, signal, released, answer, text, since, token, error ]
+
+const locks: LockManager = new LockManager("spm:", { label: "names" })
+const byName: Lock = await locks.lock("user:42", acquire)
+const itsName: string = byName.name
+const perhaps: Lock | null = await locks.tryLock("user:42", { shared: true })
+const sum: number = await locks.withLock("user:42", (held) => Number(held.token))
+const word: string = await locks.withLock("user:42", { timeout: 10 }, async (held: Lock) => held.name)
+locks.on("lost", (error, { name }) => void [ error satisfies MutexError, name satisfies string | undefined ])
+const closed: void = await locks.close()
+void [ itsName, perhaps, sum, word, closed ]

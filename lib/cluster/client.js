@@ -74,6 +74,24 @@ class Client {
 
     /** @param {{ id: string, label?: string, number: number }} model gets its number */
     async open (model) {
+        try {
+            await this.#inTime(model, this.join(model))
+        }
+        catch (error) {
+            if (model.number !== 0) {
+                this.#forget(model)
+                this.#rest()
+            }
+            throw error
+        }
+    }
+
+    /**
+     * Opens a model that may ask at once: the other side hears everything in this order. For one that comes first, `open` looks whether
+     * there is another side.
+     * @returns {Promise<void>} of its answer
+     */
+    join (model) {
         if (this.#end !== undefined)
             throw unreachable(this.#end)
         const number = model.number = ++this.#mutexes
@@ -81,22 +99,16 @@ class Client {
         if (model.queue === undefined)
             this.#queues.set(model.id, model.queue = { mutexes: 0, asked: 0 })
         model.queue.mutexes++
-        try {
-            await this.#opened(model, number)
-        }
-        catch (error) {
-            this.#forget(model)
-            this.#rest()
-            throw error
-        }
-    }
-
-    async #opened (model, number) {
         const call = new Call()
         this.#opening.set(number, { model, call })
         this.#introduce([ number ])
+        return call.promise
+    }
+
+    async #inTime (model, answer) {
+        const { number } = model
         if (!this.#opening.has(number))
-            return call.promise
+            return answer
         let timer
         // In several steps, as a machine that stands still keeps the other side from answering as well. A thread that was busy for long
         // looks once more for an answer that lies there already.
@@ -105,7 +117,7 @@ class Client {
         }
         wait(LOOKS)
         try {
-            return await call.promise
+            return await answer
         }
         finally {
             clearTimeout(timer)

@@ -17,6 +17,8 @@ class MpmModel {
         this.id      = session.id
         this.label   = label
         this.client  = undefined
+        /** Until when it must not be closed. */
+        this.opening = undefined
         /** Its number with the client. */
         this.number  = 0
         /** The lock's word; the client gives it. */
@@ -31,6 +33,13 @@ class MpmModel {
     async open () {
         this.client = this.connect()
         await this.client.open(this)
+    }
+
+    /** @param {MpmModel} other */
+    openWith ({ client }) {
+        this.client = client
+        // Its requests hear of a failure.
+        this.opening = client.join(this).catch(() => {})
     }
 
     /** Takes the lock if nobody has it and nobody waits. */
@@ -97,6 +106,7 @@ class MpmModel {
             // A loss on the way frees it as well.
             this.release(hold).catch(() => {})
         this.word = NONE
+        await this.opening
         await this.client.close(this)
     }
 }

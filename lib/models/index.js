@@ -28,6 +28,7 @@ const warn = (message, code) => process.emitWarning(message, { type: "MutexWarni
  * The model behind a session's URL; its code is loaded when it is needed. A model has no state of a request or a hold: it asks and releases at its
  * coordinator, and tells the requests what they are answered.
  *
+ * - `openWith(other)`: opens at once where a model of the same coordinator is open already, for requests that follow in the same step
  * - `open()` and `close(holds)`, which also releases these holds, resolve when that is done
  * - `ask(request)` calls `request.granted()`, `busy()` or `failed()`, now or later
  * - `cancel(request, isClosing)`: the request is withdrawn. A promise, if it is not forgotten at once

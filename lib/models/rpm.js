@@ -36,7 +36,7 @@ class RpmModel {
         this.number = credentials.enter(this.provide)
         try {
             await port.call((number) => {
-                this.mutex = native.remoteOpen(port.attach(), number, this.session.url, this.label, this.number)
+                this.mutex = native.remoteOpen(port.attach(), number, this.session.url, this.label, this.number, false)
                 port.mutexes.set(this.mutex, this)
             })
         }
@@ -47,6 +47,15 @@ class RpmModel {
             throw error
         }
         this.lane = lanes.enter(native.laneOf(this.mutex))
+    }
+
+    /** @param {RpmModel} other is open at the same server */
+    openWith (other) {
+        port.enter()
+        this.number = credentials.enter(this.provide)
+        // Heard by nobody: it cannot fail.
+        this.mutex = native.remoteOpen(port.attach(), 0, this.session.url, this.label, this.number, true)
+        this.lane = lanes.enter(other.lane?.number ?? 0)
     }
 
     ask (request) {

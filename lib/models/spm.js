@@ -87,6 +87,10 @@ class SpmModel {
     }
 
     async open () {
+        this.openWith()
+    }
+
+    openWith () {
         if (native.conflict !== undefined)
             throw new errors.MutexError("ERR_SERVER", native.conflict)
         this.env = port.enter()

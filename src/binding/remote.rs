@@ -47,9 +47,9 @@ fn express(js: Js, call: impl FnOnce(&Express) -> Way) -> Value {
 }
 
 entry! {
-    /// `remoteOpen(env, call, url, label, provider)`: the mutex's number; `call` hears when it is open. `provider`, if it is not 0, hears
-    /// questions for credentials.
-    open(5) |js, args| {
+    /// `remoteOpen(env, call, url, label, provider, joins)`: the mutex's number; `call` hears when it is open. `provider`, if it is not 0, hears
+    /// questions for credentials. `joins`: another mutex of the caller is open at this server, so this one can be used at once.
+    open(6) |js, args| {
         let call = call(js, args[0], args[1]);
         let text = js.string(args[2]).unwrap_or_default();
         let fail = |error: Error| {
@@ -69,7 +69,8 @@ entry! {
         };
         let mutex = runtime.new_mutex();
         let thread = find(call.env).map_or(0, |environment| environment.thread);
-        runtime.send(Command::Open { mutex, call, remote, label: js.string(args[3]), thread });
+        let (label, joins) = (js.string(args[3]), js.bool(args[5]));
+        runtime.send(Command::Open { mutex, call, remote, label, thread, joins });
         js.number(f64::from(mutex.0))
     }
 }

@@ -34,6 +34,9 @@ pub enum Command {
         label: Option<String>,
         /// 0 for the main thread.
         thread: u32,
+        /// Whether another mutex of the caller is open at this server: then no answer of the server is waited for, and requests may
+        /// follow at once.
+        joins: bool,
     },
     /// Asks for the lock. Answered by `Granted`, `Busy` or `Failed`; after `Granted` a `Lost` may follow.
     Request {

@@ -22,7 +22,16 @@ pub struct Connection {
 }
 
 impl Registry {
-    pub async fn open(self: Rc<Self>, mutex: MutexId, call: Call, remote: Remote, label: Option<String>, thread: u32) {
+    /// With `joins`, which says that another mutex of the caller is open at the server, all is done at the first look.
+    pub async fn open(
+        self: Rc<Self>,
+        mutex: MutexId,
+        call: Call,
+        remote: Remote,
+        label: Option<String>,
+        thread: u32,
+        joins: bool,
+    ) {
         self.arriving.borrow_mut().insert(mutex, call.env);
         let entry = self.open_entry(&remote.server).await;
         let is_wanted = self.arriving.borrow_mut().remove(&mutex).is_some();
@@ -42,6 +51,10 @@ impl Registry {
             closing: Cell::new(false),
         });
         self.mutexes.borrow_mut().insert(mutex, open);
+        if joins {
+            self.seat(mutex);
+            return self.sink.notify(call, Notice::Done);
+        }
         entry.opening.borrow_mut().push((mutex, call));
         if !entry.checking.replace(true) {
             at_once_or_later(self.check(entry));

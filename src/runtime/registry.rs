@@ -80,9 +80,10 @@ impl Registry {
                 remote,
                 label,
                 thread,
+                joins,
             } => {
                 let this = self.clone();
-                at_once_or_later(async move { this.open(mutex, call, *remote, label, thread).await });
+                at_once_or_later(async move { this.open(mutex, call, *remote, label, thread, joins).await });
             }
             Command::Request {
                 mutex,

@@ -1,0 +1,10 @@
+// time limit: 600 s
+import { after } from "node:test"
+import { watchLeaks } from "../support/leaks.mjs"
+import { postgres } from "../support/servers.mjs"
+import { PATIENT } from "../conformance/world.mjs"
+import { suite } from "./suite.mjs"
+
+watchLeaks({ grace: 120_000 })
+const server = await postgres(after, { password: true })
+suite({ name: "pgsql", url: (id, params) => server.url(id, { ...PATIENT, ...params }) })

@@ -1,0 +1,16 @@
+// ONE suite for every model: what a user of LockManager may rely on.
+import { describe } from "node:test"
+import { basics } from "./basics.mjs"
+
+const SUBJECTS = { basics }
+
+/**
+ * Declares the tests of every subject for one model.
+ * @param {object} world
+ * @param {string} world.name as in the titles of the tests
+ * @param {(id: string, params?: object) => string} world.url of a mutex; with an empty id, of a manager
+ */
+export function suite (world) {
+    for (const [ subject, declare ] of Object.entries(SUBJECTS))
+        describe(`LockManager, ${world.name}: ${subject}`, () => declare(world))
+}

@@ -1,0 +1,198 @@
+"use strict"
+
+const { EventEmitter } = require("node:events")
+const { inspect } = require("node:util")
+const errors = require("./errors.js")
+const settings = require("./settings.js")
+const { createModel } = require("./models/index.js")
+const { Place } = require("./manager/place.js")
+
+require("./cluster/role.js").join()
+
+/* As in lib/mutex.js: loaded with the first call. */
+let request, withLock, within, Session, Sessions
+
+function load () {
+    request  = require("./request.js")
+    withLock = require("./with-lock.js").withLock
+    within   = require("./manager/patience.js").within
+    Session  = require("./session.js").Session
+    Sessions = require("./manager/sessions.js").Sessions
+}
+
+/** As in lib/lock.js. */
+const asyncDispose = Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")
+/** The id of the lock that keeps the connection. Nobody takes it through the anchor. */
+const ANCHOR = "anchor"
+
+/** Locks by name, as far as the URL reaches. See index.d.ts. */
+class LockManager extends EventEmitter {
+    #place
+    #options
+    #detector
+    #isObserved = false
+    /** An open session that keeps what all names share, from the first call to `close()`. */
+    #anchor
+    #opening
+    #isClosed = false
+    #closing
+    #sessions
+    /** Hears of the locks' events. Those of the coordinator come from the anchor. */
+    #listener = { emit: (event, ...args) => event !== "disconnect" && event !== "reconnect" && this.emit(event, ...args) }
+
+    constructor (url, options) {
+        super()
+        const text = settings.url(url)
+        this.#options = settings.mutexOptions(options)
+        this.#place = new Place(text)
+        settings.checkCredentials(this.#options, this.#place.model)
+        this.#detector = this.#options.detectDeadlocks ? require("./deadlock.js").detector() : undefined
+    }
+
+    async open () {
+        await this.#ready()
+    }
+
+    /**
+     * Opens the anchor, if it is not.
+     * @returns {Promise<void> | undefined} when it is; undefined: it is
+     */
+    #ready () {
+        if (this.#isClosed)
+            throw errors.managerClosed()
+        if (this.#anchor !== undefined)
+            return undefined
+        if (this.#opening !== undefined)
+            return this.#opening
+        if (Session === undefined)
+            load()
+        this.#sessions ??= new Sessions((name, idle) => this.#session(name, idle))
+        const { model } = this.#place
+        const anchor = new Session(this, this.#place.urlOf(ANCHOR), { model, id: ANCHOR }, undefined, false)
+        anchor.model = createModel(anchor, this.#options)
+        if (model === "spm") {
+            anchor.model.openWith()
+            this.#anchor = anchor
+            return undefined
+        }
+        return this.#opening = this.#open(anchor)
+    }
+
+    async #open (anchor) {
+        try {
+            await anchor.model.open()
+            this.#anchor = anchor
+        }
+        catch (error) {
+            throw errors.retraced(error)
+        }
+        finally {
+            this.#opening = undefined
+        }
+    }
+
+    #session (name, idle) {
+        const { id, url } = this.#place.lockOf(name)
+        const target = { model: this.#place.model, id }
+        const session = new Session(this.#listener, url, target, this.#detector, this.#isObserved, { name, idle })
+        session.model = createModel(session, this.#options)
+        session.model.openWith(this.#anchor.model)
+        return session
+    }
+
+    lock (name, options) {
+        return this.#ask(name, "LOCK", settings.acquireOptions, options)
+    }
+
+    tryLock (name, options) {
+        return this.#ask(name, "TRY_LOCK", settings.tryOptions, options)
+    }
+
+    #ask (name, kind, read, options) {
+        try {
+            if (typeof name !== "string")
+                throw settings.wrongType("name", "a string", name)
+            const given = read(options)
+            const opening = this.#ready()
+            return opening === undefined ? this.#sessions.of(name).ask(request[kind], given) : this.#askLater(opening, name, kind, given)
+        }
+        catch (error) {
+            return Promise.reject(error)
+        }
+    }
+
+    async #askLater (opening, name, kind, given) {
+        const begun = performance.now()
+        await within(opening, given, name)
+        // Unless it has been closed meanwhile.
+        this.#ready()
+        const { shared, timeout, signal } = given
+        const left = timeout === undefined ? undefined : Math.max(0, timeout - (performance.now() - begun))
+        return this.#sessions.of(name).ask(request[kind], { shared, timeout: left, signal })
+    }
+
+    withLock (name, options, fn) {
+        try {
+            [ options, fn ] = settings.withFunction(options, fn)
+        }
+        catch (error) {
+            return Promise.reject(error)
+        }
+        if (withLock === undefined)
+            load()
+        return withLock(() => this.lock(name, options), fn)
+    }
+
+    close () {
+        if (!this.#isClosed) {
+            this.#isClosed = true
+            this.#closing = this.#close()
+        }
+        return this.#closing
+    }
+
+    async #close () {
+        if (this.#opening !== undefined)
+            // Who waits for it hears of a failure.
+            await this.#opening.catch(() => {})
+        try {
+            await this.#sessions?.close()
+        }
+        finally {
+            await this.#anchor?.close()
+            this.#anchor = undefined
+        }
+    }
+
+    [asyncDispose] () {
+        return this.close()
+    }
+
+    [inspect.custom] (depth, options) {
+        return `LockManager ${inspect({ model: this.#place.model, state: this.#isClosed ? "closed" : "open" }, options)}`
+    }
+
+    /* As in Mutex. */
+
+    on (...args) {
+        this.#observe()
+        return super.on(...args)
+    }
+
+    addListener (...args) {
+        return this.on(...args)
+    }
+
+    prependListener (...args) {
+        this.#observe()
+        return super.prependListener(...args)
+    }
+
+    #observe () {
+        this.#isObserved = true
+        for (const session of this.#sessions ?? [])
+            session.observe()
+    }
+}
+
+module.exports = { LockManager }
