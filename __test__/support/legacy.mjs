@@ -103,7 +103,7 @@ export function legacyConsul (server) {
     const target = { host: server.host, port: server.port }
     const headers = server.password === undefined ? {} : { "x-consul-token": server.password }
     const call = (method, path, body) => json(target, method, path, { body, headers, timeout: 60_000 })
-    const key = (id) => `/v1/kv/IPC-Mutex-RPM/${id}/leader`
+    const key = (id) => `/v1/kv/${encodeURIComponent(`IPC-Mutex-RPM/${id}/leader`)}`
     const sessions = new Map()
     const session = async (id) => {
         if (!sessions.has(id)) {
