@@ -132,7 +132,7 @@ declare namespace Mutex {
         /**
          * Whether a call that would wait for its own caller for ever rejects with `ERR_DEADLOCK`. A heuristic for development: it would
          * rather miss a deadlock than refuse a correct program, and assumes that a hold is released by the code that acquired it. Default `false`,
-         * because following the asynchronous context slows every promise of the program down. The constructor throws
+         * because following the asynchronous context slows every promise of the program down while such a mutex is open. The constructor throws
          * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` where the runtime cannot do it (Bun, Deno, `--frozen-intrinsics`).
          */
         detectDeadlocks?: boolean

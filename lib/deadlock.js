@@ -183,10 +183,25 @@ function obstacle () {
     return Object.isFrozen(Error) ? "with --frozen-intrinsics no stack can be read" : undefined
 }
 
+/** How many mutexes that use it are open. */
+let users = 0
+
 /** Finds requests that would wait for themselves for ever. */
 class Detector {
-    constructor () {
-        hook.enable()
+    /** A mutex opens. */
+    enter () {
+        if (users++ === 0)
+            hook.enable()
+    }
+
+    /** It has closed. Behind the last one the program's promises cost what they did before. */
+    leave () {
+        if (--users > 0)
+            return
+        hook.disable()
+        started.clear()
+        waiting.clear()
+        fresh = []
     }
 
     /** A request is about to be asked. */

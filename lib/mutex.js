@@ -66,6 +66,7 @@ class Mutex extends EventEmitter {
 
     async #open () {
         let session
+        this.#detector?.enter()
         try {
             if (Session === undefined)
                 load()
@@ -74,6 +75,7 @@ class Mutex extends EventEmitter {
             await session.model.open()
         }
         catch (error) {
+            this.#detector?.leave()
             this.#state = CLOSED
             debug("%s: open failed: %s", this.id, error.message)
             throw errors.retraced(error)
@@ -102,6 +104,7 @@ class Mutex extends EventEmitter {
             await (this.#closing = session.close())
         }
         finally {
+            this.#detector?.leave()
             this.#closing = undefined
             this.#state = CLOSED
             debug("%s: closed", this.id)

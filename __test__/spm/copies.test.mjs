@@ -128,7 +128,8 @@ test("a module registry that is thrown away leaves no listener behind, and is co
             module.children.length = 0
         }
         console.log(process.listenerCount("exit"))
-        const living = () => seen.slice(0, -1).filter((each) => each.deref() !== undefined).length
+        // Before Node.js 20 the first one stays, and listens for a cluster's workers.
+        const living = () => seen.slice(parseInt(process.versions.node) < 20 ? 1 : 0, -1).filter((each) => each.deref() !== undefined).length
         for (let tries = 0; tries < 200 && living() > 0; tries++) {
             await new Promise((resolve) => setTimeout(resolve, 10))
             gc()

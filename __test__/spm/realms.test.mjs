@@ -8,6 +8,9 @@ import { join } from "node:path"
 import { promisify } from "node:util"
 import { main } from "../conformance/world.mjs"
 
+/** Before Node.js 20 it is not seen that a child process comes to be: the first copy listens for a cluster's workers, and stays. */
+const hasFirst = parseInt(process.versions.node) < 20
+
 /** Gives a program `realm()`, the package loaded into a realm of its own, and `MAIN`, its path. */
 const PRELUDE = `
     const vm = require("node:vm"), { createRequire } = require("node:module"), { readFileSync } = require("node:fs")
@@ -83,7 +86,7 @@ test("a realm is collected once its mutexes are closed, the first one too", asyn
                         seen.push(new WeakRef(global))
                     })()
                 // The last one may still be on the stack.
-                const living = () => seen.slice(0, -1).filter((each) => each.deref() !== undefined).length
+                const living = () => seen.slice(${hasFirst ? 1 : 0}, -1).filter((each) => each.deref() !== undefined).length
                 for (let tries = 0; tries < 300 && living() > 0; tries++) {
                     await new Promise((resolve) => setTimeout(resolve, 10))
                     gc()
@@ -119,7 +122,7 @@ test("workers are served by a realm, and by the program's own copy that was load
         }
 })
 
-test("a realm that was thrown away leaves its place to the next copy", async (t) => {
+test("a realm that was thrown away leaves its place to the next copy", { skip: hasFirst }, async (t) => {
     const printed = await run(t, `
         if (process.env.IS_WORKER) { ${WORKER} }
         const ref = (() => new WeakRef(realm().global))()
