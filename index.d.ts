@@ -1,31 +1,43 @@
 /// <reference types="node" />
-/// <reference lib="esnext.disposable" />
 import { EventEmitter } from "node:events"
 
+declare global {
+    // TypeScript 5.2 and newer has these two in lib "esnext.disposable".
+    interface SymbolConstructor {
+        readonly asyncDispose: unique symbol
+    }
+    interface AsyncDisposable {
+        [Symbol.asyncDispose] (): PromiseLike<void>
+    }
+}
+
 /**
- * Mutual exclusion that reaches as far as the URL says:
+ * A lock. The URL decides which processes share it:
  *
- * | URL | reach |
+ * | URL | shared by |
  * |---|---|
- * | `spm:<id>` | this process with all its worker threads |
+ * | `spm:<id>` | the threads of this process |
  * | `mpm:<id>` | a `cluster` primary and its workers |
- * | `rpm+redis://[x:<password>@]<host>[:<port>]/<id>` | every process that reaches this Redis or Valkey |
- * | `rpm+pgsql://[<user>:<password>@]<host>[:<port>][/<database>]/<id>` | every process that reaches this PostgreSQL |
- * | `rpm+consul://[x:<token>@]<host>[:<port>]/<id>` | every process that reaches this Consul |
- * | `rpm+etcd://[<user>:<password>@]<host>[:<port>][,<host>[:<port>]...]/<id>` | every process that reaches this etcd |
+ * | `rpm+redis://[x:<password>@]<host>[:<port>]/<id>` | all clients of this Redis or Valkey |
+ * | `rpm+pgsql://[<user>:<password>@]<host>[:<port>][/<database>]/<id>` | all clients of this PostgreSQL database |
+ * | `rpm+consul://[x:<token>@]<host>[:<port>]/<id>` | all clients of this Consul |
+ * | `rpm+etcd://[<user>:<password>@]<host>[:<port>][,<host>[:<port>]...]/<id>` | all clients of this etcd |
  *
- * User and password are percent-decoded, the id is not. All `rpm` URLs take the query parameters `tls` (`true`, `false` or
- * `insecure`; one of the files alone means `true`), `ca`, `crt` and `key` (paths of PEM files), `ttl` (seconds that a hold lives on
- * the server without renewal, default 10), `connect_timeout` (seconds, default 5) and `max_hold` (seconds after which a hold is
- * ended as lost, default: never); Redis also `user` and `db`, PostgreSQL also `application_name`, `pair` (two integers, the
- * key of a two-key advisory lock instead of the id's own) and `max_waiting` (how many taken locks are waited for at the server at
- * a time, each on a connection, default 8), Consul also `lockdelay` and `readwait` (seconds, defaults 0.5 and 10).
- * PostgreSQL and etcd take several hosts, separated by commas.
+ * User and password are percent-decoded; the id is not. PostgreSQL and etcd accept several hosts.
  *
- * Requests are served first come, first served, whoever makes them. A mutex is not re-entrant: a second request of the
- * same object waits its turn like any other.
+ * Query parameters of all servers:
  *
- * Methods never throw, they reject, with a {@link Mutex.MutexError} unless stated otherwise. On a mutex that is not open they
+ * - `ttl`: seconds a hold survives without renewal. Default 10.
+ * - `connect_timeout`: seconds for connecting, and for each reply that needs no waiting. Default 5.
+ * - `max_hold`: seconds after which a hold ends, as lost. Default: never.
+ * - `tls` (`true`, `false` or `insecure`), `ca`, `crt`, `key` (paths of PEM files, which imply `tls=true`).
+ *
+ * Redis also accepts `user` and `db`. PostgreSQL also accepts `application_name`, `pair` and `max_waiting`. Consul also accepts
+ * `lockdelay` and `readwait`. See docs/url.md.
+ *
+ * Requests are served first come, first served. A mutex is not re-entrant: a second request on the same object waits its turn.
+ *
+ * Methods do not throw; they reject, with a {@link Mutex.MutexError} unless stated otherwise. On a mutex that is not open they
  * reject with `ERR_NOT_OPEN`. An open mutex does not keep the process alive; a pending call does.
  *
  * @example
@@ -38,60 +50,60 @@ import { EventEmitter } from "node:events"
  */
 declare class Mutex extends EventEmitter implements AsyncDisposable {
     /**
-     * Reads the URL; nothing is connected before {@link Mutex.open}.
-     * @throws {Mutex.MutexError} at once, with code `ERR_INVALID_URL`, if the URL cannot be used; the message says what is wrong
-     * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: an option of the wrong type
+     * Parses the URL. Connects nothing; {@link Mutex.open} does.
+     * @throws {Mutex.MutexError} `ERR_INVALID_URL`: the URL cannot be used. The message says what is wrong
+     * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: an option has the wrong type
      */
     constructor (url: string | URL, options?: Mutex.MutexOptions)
 
-    /** The lock's name, as in the URL. */
+    /** The name of the lock, as in the URL. */
     readonly id: string
 
     /**
-     * Makes the mutex usable; for a server, once it has answered.
+     * Opens the mutex. For a lock on a server, resolves once the server has answered.
      *
-     * Rejects with `ERR_ALREADY_OPEN`; for a server with `ERR_CONNECT`, `ERR_AUTH`, `ERR_TLS` or `ERR_SERVER` within
-     * `connect_timeout`; in a cluster worker with `ERR_PRIMARY` if the primary has not loaded this package. After a rejection
-     * the mutex is closed and may be opened again.
+     * Rejects with `ERR_ALREADY_OPEN` on an open mutex; on a server with `ERR_CONNECT`, `ERR_AUTH`, `ERR_TLS` or `ERR_SERVER`,
+     * within `connect_timeout`; in a cluster worker with `ERR_PRIMARY` if the primary has not loaded this package. After a rejection
+     * the mutex is closed, and you can open it again.
      */
     open (): Promise<void>
 
     /**
-     * Releases what this object holds, rejects its pending calls with `ERR_CLOSED`, and makes it possible to open it again.
-     * Handles that are held abort their `signal` with `ERR_CLOSED`; so does a call that got the lock, but has not told its caller yet, or it rejects.
-     * Only an `acquire()` without options that took a free lock of `spm:` or `mpm:` at once has resolved by then, and is released like any other hold.
-     * A server that does not answer is waited for `connect_timeout` for each step, at most two; what it could not be told ends with its lease.
+     * Releases what this object holds and rejects its pending calls with `ERR_CLOSED`. You can open the mutex again.
+     *
+     * The `signal` of a held handle aborts with `ERR_CLOSED`. If a server does not answer, `close()` waits `connect_timeout` for each
+     * step, for two steps at most. What it could not release ends with its lease.
      */
     close (): Promise<void>
 
     /**
-     * Acquires the lock, waiting as long as it takes; then this object holds it until {@link Mutex.release}.
+     * Acquires the lock. This object holds it until {@link Mutex.release}.
      *
-     * A pending call outlives a restart of the server. Rejects with `ERR_TIMEOUT` or the signal's reason if one of them ends
-     * the wait: then the lock is not held and never will be through this call. Rejects with `ERR_DEADLOCK` where
-     * `detectDeadlocks` is on and the caller would wait for itself, and with `ERR_AUTH`, `ERR_TLS` or `ERR_SERVER` when the server
-     * says what time will not cure.
+     * The call waits as long as it takes, even across a restart of the server. It rejects with `ERR_TIMEOUT` or the signal's reason
+     * if one of them ends the wait; the lock is not held then, and this call never gets it. It rejects with `ERR_AUTH`, `ERR_TLS` or
+     * `ERR_SERVER` if the server reports an error that waiting does not fix, and with `ERR_DEADLOCK` if `detectDeadlocks` is on and the
+     * caller would wait for itself.
      */
     acquire (options?: Mutex.AcquireOptions): Promise<void>
 
     /**
-     * Acquires the lock if that is possible at once. `true`: this object holds it, as after {@link Mutex.acquire}. `false`:
-     * somebody else holds it or is before us.
+     * Acquires the lock if it is free. `true`: this object holds it, as after {@link Mutex.acquire}. `false`: the lock is held, or
+     * another request is ahead.
      */
     tryAcquire (options?: Mutex.TryOptions): Promise<boolean>
 
     /**
-     * Releases what the oldest call of `acquire()` or `tryAcquire()` got that was not released yet. If there is none, but such a call was
-     * made in the same synchronous step, releases what that call is going to get.
+     * Releases the oldest hold of this object that `acquire()` or `tryAcquire()` got. If there is none yet, but such a call was made in
+     * the same synchronous step, releases the hold that this call is about to get.
      *
-     * Rejects with `ERR_NOT_ACQUIRED` if there is nothing to release, and with `ERR_LOCK_LOST` if that hold had ended before: what was done
-     * since then was not protected.
+     * Rejects with `ERR_NOT_ACQUIRED` if there is nothing to release, and with `ERR_LOCK_LOST` if the hold was lost: work done since the
+     * loss was not protected.
      */
     release (): Promise<void>
 
     /**
-     * Like {@link Mutex.acquire}, but gives a handle of its own for the hold, with a fencing token and a signal. Handles are
-     * independent of each other and of `acquire()` and `release()`.
+     * Acquires the lock like {@link Mutex.acquire}, and resolves to a handle with a fencing token and a signal. Handles do not affect
+     * each other, nor `acquire()` and `release()`.
      *
      * @example
      * await using lock = await mutex.lock({ timeout: 5000 })
@@ -99,19 +111,20 @@ declare class Mutex extends EventEmitter implements AsyncDisposable {
      */
     lock (options?: Mutex.AcquireOptions): Promise<Mutex.Lock>
 
-    /** Like {@link Mutex.lock} if that is possible at once, else `null`. */
+    /** Acquires the lock if it is free, like {@link Mutex.lock}. `null`: the lock is held, or another request is ahead. */
     tryLock (options?: Mutex.TryOptions): Promise<Mutex.Lock | null>
 
     /**
-     * Acquires the lock, calls `fn` with it, and releases it in every case. Resolves to what `fn` returns or resolves to.
+     * Acquires the lock, calls `fn`, and releases the lock, whether `fn` returns or throws. Resolves to the result of `fn`.
      *
-     * Rejects like {@link Mutex.lock}, without calling `fn`; with the error of `fn`, which gets a failure of the release as its
-     * property `releaseError`; or, if only the release fails, with that: `ERR_LOCK_LOST` says that the lock was lost while `fn` ran.
+     * Rejects like {@link Mutex.lock}, without calling `fn`. Rejects with the error of `fn`; if the release fails too, its error is the
+     * property `releaseError`. If only the release fails, rejects with that error: `ERR_LOCK_LOST` means that the lock was lost while
+     * `fn` ran.
      */
     withLock<T> (fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
     withLock<T> (options: Mutex.AcquireOptions | undefined, fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
 
-    /** Who holds this lock and who waits for it, in the order of the queue, as its coordinator knows it. */
+    /** Returns the holders of this lock, and its waiters in the order of the queue. */
     query (): Promise<Mutex.Snapshot>
 
     /** Closes the mutex if it is open. */
@@ -127,57 +140,59 @@ declare namespace Mutex {
     export { Mutex }
 
     export interface MutexOptions {
-        /** Shown to whoever asks by {@link Mutex.query} who holds the lock or waits for it. Default: none. */
+        /** Text that {@link Mutex.query} shows for holds and waits of this object. Default: none. */
         label?: string
         /**
-         * Whether a call that would wait for its own caller for ever rejects with `ERR_DEADLOCK`. A heuristic for development: it would
-         * rather miss a deadlock than refuse a correct program, and assumes that a hold is released by the code that acquired it. Default `false`,
-         * because following the asynchronous context slows every promise of the program down while such a mutex is open. The constructor throws
-         * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` where the runtime cannot do it (Bun, Deno, `--frozen-intrinsics`).
+         * Reject a call with `ERR_DEADLOCK` if it would wait for its own caller. A heuristic for development: it would rather miss a
+         * deadlock than reject a correct call, and it assumes that the code that acquires a lock also releases it. It slows down every
+         * promise of the program while such a mutex is open. Default `false`.
+         *
+         * Where the runtime does not support it (Bun, Deno, `--frozen-intrinsics`), the constructor throws
+         * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`.
          */
         detectDeadlocks?: boolean
         /**
-         * Says user and password (the token, on Consul) for each new connection to the server, in place of those in the URL: for credentials
-         * that change, such as tokens of IAM or Vault. It is called on the thread that opened the mutex, also long after `open()`, when a
-         * connection was cut. If it throws or takes longer than `connect_timeout`, that attempt to connect fails. Pass the same function to all
-         * mutexes of a server: they share connections only then. Locks on servers only.
+         * Returns user and password (on Consul: the token) for each new connection to the server, in place of those in the URL. Use
+         * it for credentials that expire, such as tokens of IAM or Vault.
+         *
+         * It runs on the thread that opened the mutex, at `open()` and whenever a connection is opened again. If it throws or takes longer
+         * than `connect_timeout`, that attempt to connect fails. Mutexes share connections only if they have the same function.
+         * For locks on servers only.
          */
         credentials?: () => Credentials | Promise<Credentials>
     }
 
     export interface Credentials {
-        /** Default: the user in the URL. Redis: the ACL user. */
+        /** Redis: the ACL user. Default: the user in the URL. */
         user?: string
         /** Default: the password in the URL. */
         password?: string
     }
 
     export interface TryOptions {
-        /**
-         * Whether others that ask for a shared lock may hold it at the same time. Default `false`. A waiting exclusive request
-         * holds back later shared ones.
-         */
+        /** Share the lock with other shared holders. A waiting exclusive request holds back later shared ones. Default `false`. */
         shared?: boolean
     }
 
     export interface AcquireOptions extends TryOptions {
         /** Milliseconds after which the call rejects with `ERR_TIMEOUT`. Default: never. */
         timeout?: number
-        /** Ends the wait when it aborts; the call then rejects with the signal's reason. It has no effect on a hold. */
+        /** Ends the wait when it aborts. The call then rejects with the signal's reason. Does not end a hold. */
         signal?: AbortSignal
     }
 
     /**
-     * Locks by name: one object for one coordinator, and a lock for each string. Use it for one lock per record.
+     * Locks by name: one object for one server, and a lock for each string. Use it for one lock per record.
      *
-     * The URL is that of a {@link Mutex} without the id: `spm:`, `mpm:`, `rpm+redis://<host>/`, `rpm+pgsql://<host>/<database>/` and so on, with
-     * the same query parameters. The first call opens it; what {@link Mutex.open} would reject with, that call rejects with.
+     * The URL is that of a {@link Mutex} without the id: `spm:`, `mpm:`, `rpm+redis://<host>/`, `rpm+pgsql://<host>/<database>/` and so
+     * on, with the same query parameters. The first call opens the manager, and rejects as {@link Mutex.open} would.
      *
-     * A name is any string. A name that can stand in a URL as it is names the same lock as a mutex with that id; in any other name, the
-     * characters that cannot are percent-encoded. Two names never share a lock (on PostgreSQL, whose keys have 32 bits, two in
-     * 4,000,000,000 do). A name that nobody uses costs nothing, so no name is ever to be closed.
+     * A name is any string. A name that can stand in a URL as it is names the same lock as a mutex with that id. In other names, the
+     * characters that cannot are percent-encoded. Two names never share a lock, except on PostgreSQL, whose keys have 32 bits: one pair
+     * in 4,000,000,000 does. A name without holders and waiters costs nothing, and you need not close it.
      *
-     * Methods never throw, they reject, with {@link MutexError} unless stated otherwise; after {@link LockManager.close} with `ERR_CLOSED`.
+     * Methods do not throw; they reject, with a {@link MutexError} unless stated otherwise, and with `ERR_CLOSED` after
+     * {@link LockManager.close}.
      *
      * @example
      * const locks = new LockManager("rpm+redis://localhost/")
@@ -187,34 +202,28 @@ declare namespace Mutex {
      */
     export class LockManager extends EventEmitter implements AsyncDisposable {
         /**
-         * Reads the URL; nothing is connected before the first call.
-         * @throws {MutexError} at once, with code `ERR_INVALID_URL`, if the URL cannot be used or contains an id
-         * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: an option of the wrong type
+         * Parses the URL. Connects nothing before the first call.
+         * @throws {MutexError} `ERR_INVALID_URL`: the URL cannot be used, or contains an id
+         * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: an option has the wrong type
          */
         constructor (url: string | URL, options?: MutexOptions)
 
-        /**
-         * Connects now rather than with the first call, for a program that wants to know early that its server answers. Rejects like
-         * {@link Mutex.open}; an open manager stays as it is.
-         */
+        /** Connects now rather than at the first call. Rejects like {@link Mutex.open}. On an open manager, does nothing. */
         open (): Promise<void>
 
-        /** Like {@link Mutex.lock} for the lock with this name. */
+        /** Acquires the lock with this name, like {@link Mutex.lock}. */
         lock (name: string, options?: AcquireOptions): Promise<Lock>
 
-        /** Like {@link LockManager.lock} if that is possible at once, else `null`. */
+        /** Acquires the lock with this name if it is free, like {@link Mutex.tryLock}. */
         tryLock (name: string, options?: TryOptions): Promise<Lock | null>
 
-        /**
-         * Acquires the lock with this name, calls `fn` with it, and releases it in every case. Resolves to what `fn` returns or resolves to.
-         * Rejects like {@link Mutex.withLock}.
-         */
+        /** Acquires the lock with this name, calls `fn`, and releases the lock, like {@link Mutex.withLock}. */
         withLock<T> (name: string, fn: (lock: Lock) => T | PromiseLike<T>): Promise<T>
         withLock<T> (name: string, options: AcquireOptions | undefined, fn: (lock: Lock) => T | PromiseLike<T>): Promise<T>
 
         /**
-         * Releases all locks of this manager, rejects its pending calls with `ERR_CLOSED`, and ends its use of the connection. Locks that
-         * are held abort their `signal` with `ERR_CLOSED`. A second call gives the same promise. A closed manager is not opened again.
+         * Releases all locks of this manager and rejects its pending calls with `ERR_CLOSED`. The `signal` of each held lock aborts with
+         * `ERR_CLOSED`. A second call returns the same promise. A closed manager cannot be opened again.
          */
         close (): Promise<void>
 
@@ -227,38 +236,38 @@ declare namespace Mutex {
         off<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
     }
 
-    /** One hold of a mutex. Only `lock()`, `tryLock()` and `withLock()` make one. */
+    /** One hold of a lock. `lock()`, `tryLock()` and `withLock()` create it. */
     export interface Lock extends AsyncDisposable {
-        /** The lock's name, as in the URL. */
+        /** The name of the lock, as in the URL. */
         readonly id: string
-        /** The name that was given to the {@link LockManager}; for a lock of a {@link Mutex} its id. */
+        /** The name that the {@link LockManager} was given. For a lock of a {@link Mutex}, its id. */
         readonly name: string
         readonly mode: "exclusive" | "shared"
         /**
-         * The fencing token: of two grants of one exclusive lock the later one has the larger token, across processes, crashes
-         * and restarts of the server, so that a guarded store can refuse whoever comes too late.
+         * The fencing token. Of two exclusive grants of a lock, the later one has the larger token, across processes, crashes and
+         * restarts. Pass it to your store, which rejects tokens smaller than the largest it has seen.
          */
         readonly token: bigint
         /** Aborts when the hold ends without `release()`: with `ERR_LOCK_LOST` if it was lost, with `ERR_CLOSED` if the mutex was closed. */
         readonly signal: AbortSignal
-        /** Releases the hold; a second call gives the same promise. Rejects with `ERR_LOCK_LOST` if the hold had ended before. */
+        /** Releases the hold. A second call returns the same promise. Rejects with `ERR_LOCK_LOST` if the hold was lost. */
         release (): Promise<void>
         /** The same as `release()`. */
         [Symbol.asyncDispose] (): Promise<void>
     }
 
-    /** A holder or a waiter. What cannot be known is absent; of a process with ipc-mutex 1.x little is known. */
+    /** A holder or a waiter. Properties that are not known are absent. */
     export interface LockInfo {
         mode: "exclusive" | "shared"
         /** Holders only. */
         token?: bigint
         host?: string
         pid?: number
-        /** The number of the worker thread; 0 is the main thread. */
+        /** The id of the worker thread; 0 is the main thread. */
         thread?: number
-        /** What was given as `label`. */
+        /** The option `label`. */
         label?: string
-        /** When it was granted, or when the wait began. */
+        /** The time of the grant, or the start of the wait. */
         since?: Date
     }
 
@@ -268,30 +277,30 @@ declare namespace Mutex {
         pending: LockInfo[]
     }
 
-    /** What a listener learns about a hold. The token is there if it was asked for, by `lock()` and its like. */
+    /** A hold, as listeners see it. */
     export interface HoldInfo {
         id: string
         /** Locks of a {@link LockManager} only. */
         name?: string
         mode: "exclusive" | "shared"
+        /** Set if the token was fetched, by `lock()`, `tryLock()` or `withLock()`. */
         token?: bigint
     }
 
     /**
-     * Name of an event -> arguments of its listeners. Listeners are called soon after what they are told of, before the call that it belongs to goes
-     * on, in the asynchronous context (`AsyncLocalStorage`) of the request. What they throw is an uncaught exception and changes nothing about the lock.
+     * Events and the arguments of their listeners.
+     *
+     * A listener runs soon after the event, before the call it belongs to continues, in the asynchronous context
+     * (`AsyncLocalStorage`) of the request. If it throws, that is an uncaught exception; the lock is not affected.
      */
     export interface Events {
         /** This object got the lock. */
         acquire: [ hold: HoldInfo ]
-        /** This object released it. */
+        /** This object released the lock. */
         release: [ hold: HoldInfo ]
-        /** A hold of this object ended without `release()`; the code is `ERR_LOCK_LOST`. */
+        /** A hold of this object ended without `release()`. The code is `ERR_LOCK_LOST`. */
         lost: [ error: MutexError, hold: HoldInfo ]
-        /**
-         * The connection to the server is gone. Holds last until their lease is over, waiting calls go on waiting, and the server is
-         * tried again and again.
-         */
+        /** The connection to the server is gone. Holds last until their leases end, waiting calls keep waiting, and the addon reconnects. */
         disconnect: []
         /** The server is back after a `disconnect`. */
         reconnect: []
@@ -328,36 +337,36 @@ declare namespace Mutex {
         readonly releaseError?: MutexError
     }
 
-    /** What a program can act upon; stable. */
+    /** Stable codes. docs/errors.md says what to do about each. */
     export type MutexErrorCode =
         /** The URL or one of its parameters cannot be used. */
         | "ERR_INVALID_URL"
-        /** `open()` on a mutex that is open: `already opened: …`. */
+        /** `open()` on an open mutex. */
         | "ERR_ALREADY_OPEN"
-        /** A call on a mutex that is not open: `still not opened: …`. */
+        /** A call on a mutex that is not open. */
         | "ERR_NOT_OPEN"
-        /** `release()` of what is not held: `still not acquired: …`. */
+        /** `release()` without a hold. */
         | "ERR_NOT_ACQUIRED"
-        /** The option `timeout` ended the wait. If the server was away then, `cause` is the failure. */
+        /** The option `timeout` ended the wait. If the server was down, `cause` is that failure. */
         | "ERR_TIMEOUT"
         /** `close()` ended the call. */
         | "ERR_CLOSED"
         /** The server cannot be reached or does not answer. */
         | "ERR_CONNECT"
-        /** The server refuses the user, password, token or permission. */
+        /** The server rejects the user, password, token or permission. */
         | "ERR_AUTH"
-        /** The encrypted connection cannot be set up or trusted. */
+        /** The TLS connection fails or cannot be trusted. */
         | "ERR_TLS"
-        /** The server answered, but not with what a lock needs; its own words are the `cause`. */
+        /** The server cannot provide locks. Its own message is the `cause`. */
         | "ERR_SERVER"
         /** A hold ended without `release()`. */
         | "ERR_LOCK_LOST"
-        /** No answer from the cluster's primary. */
+        /** The cluster's primary does not answer. */
         | "ERR_PRIMARY"
-        /** The caller would wait for itself; only with `detectDeadlocks`. */
+        /** The caller would wait for itself. Only with `detectDeadlocks`. */
         | "ERR_DEADLOCK"
 
-    /** The one error class of this package. Neither message nor `cause` contains a password, token or key. */
+    /** The error class of this package. Neither message nor `cause` contains a password, token or key. */
     export class MutexError extends Error {
         /** `cause` is an error, or the text of one. */
         constructor (code: MutexErrorCode, message: string, cause?: unknown)
