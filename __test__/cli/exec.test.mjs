@@ -274,7 +274,7 @@ describe("a lock that is lost", () => {
 
     test("ends a command that does not listen with SIGKILL", async (t) => {
         // a busy machine may need a while to let the command say its word
-        const job = start(t, "ipc-mutex", [ "exec", "--grace", "5.5", url(), ...script(`
+        const job = start(t, "ipc-mutex", [ "exec", "--kill-after", "5.5", url(), ...script(`
             process.on("SIGTERM", () => console.log("no"))
             console.log(process.pid)
             setInterval(() => {}, 1000)`) ])

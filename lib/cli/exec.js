@@ -12,6 +12,8 @@ const OPTIONS = {
     "conflict-exit-code": { type: "string", short: "E" },
     close: { type: "boolean", short: "o" },
     grace: { type: "string" },
+    // As timeout(1) has it.
+    "kill-after": { type: "string" },
     verbose: { type: "boolean", short: "v" }
 }
 
@@ -48,7 +50,7 @@ function job (values, positionals, command) {
         timeout: args.seconds(values.timeout, "--timeout"),
         conflict: args.exitCode(values["conflict-exit-code"], "--conflict-exit-code"),
         close: values.close,
-        grace: args.seconds(values.grace, "--grace"),
+        grace: args.seconds(values.grace, "--grace") ?? args.seconds(values["kill-after"], "--kill-after"),
         verbose: values.verbose
     }
 }
