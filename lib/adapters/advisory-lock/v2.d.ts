@@ -1,6 +1,6 @@
 /**
- * What the package advisory-lock does, in the shape of its version 2: as `ipc-mutex/advisory-lock`, but taking a lock gives
- * the function that gives it back, and each hold is independent of all others, also of those of the same object.
+ * The API of version 2 of the package advisory-lock. Unlike `ipc-mutex/advisory-lock`, `lock()` resolves to the function that unlocks,
+ * and holds are independent of each other, even on the same object.
  *
  * ```js
  * import advisoryLock from "ipc-mutex/advisory-lock/v2"
@@ -23,39 +23,38 @@ declare namespace advisoryLock {
     export type CreateMutex = (lockName: LockName) => AdvisoryMutex
 
     /**
-     * Gives one hold back. Further calls do nothing.
-     * Rejects with a `MutexError` of code `ERR_LOCK_LOST` if the hold had ended before.
+     * Releases one hold. Rejects with a `MutexError`: `ERR_LOCK_LOST` if the hold was lost, `ERR_NOT_ACQUIRED` at the second call.
      */
     export type UnlockFunction = () => Promise<void>
 
     /**
-     * Functions, not methods: they may be destructured. All reject with a `MutexError`: `ERR_CONNECT`, `ERR_AUTH`, `ERR_TLS` or
+     * Functions, not methods: you can destructure them. All reject with a `MutexError`: `ERR_CONNECT`, `ERR_AUTH`, `ERR_TLS` or
      * `ERR_SERVER` if the server cannot be used.
      */
     export interface AdvisoryMutex {
         /**
-         * Waits for the exclusive lock, runs `fn` and gives the lock back, also when `fn` throws. If the lock is lost meanwhile it
-         * rejects at once with `ERR_LOCK_LOST`, whatever `fn` still does.
+         * Waits for the exclusive lock, runs `fn`, and releases the lock, even if `fn` throws. If the lock is lost meanwhile, rejects at
+         * once with `ERR_LOCK_LOST`, whatever `fn` is doing.
          * @returns what `fn` resolves to
          */
         withLock<T = undefined> (fn?: () => T | Promise<T>): Promise<T>
         /** Waits for the exclusive lock. */
         lock (): Promise<UnlockFunction>
-        /** Takes the exclusive lock if that is possible at once; else resolves to `undefined`. */
+        /** Takes the exclusive lock if it is free. Otherwise resolves to `undefined`. */
         tryLock (): Promise<UnlockFunction | undefined>
-        /** Gives back the object's oldest exclusive hold, if it has any. */
+        /** Releases the object's oldest exclusive hold, if there is one. */
         unlock (): Promise<void>
         /** As `withLock`, with a shared lock. */
         withLockShared<T = undefined> (fn?: () => T | Promise<T>): Promise<T>
-        /** Waits for a shared lock: any number may have it, but nobody the exclusive one. */
+        /** Waits for a shared lock, which any number of holders can share. */
         lockShared (): Promise<UnlockFunction>
-        /** Takes a shared lock if that is possible at once; else resolves to `undefined`. */
+        /** Takes a shared lock if no exclusive one is held or waited for. Otherwise resolves to `undefined`. */
         tryLockShared (): Promise<UnlockFunction | undefined>
-        /** Gives back the object's oldest shared hold, if it has any. */
+        /** Releases the object's oldest shared hold, if there is one. */
         unlockShared (): Promise<void>
     }
 
-    /** The two integers that stand for a name: the first and second four bytes of its SHA-256, little-endian. */
+    /** The two integers for a name: the first and second four bytes of its SHA-256, little-endian. */
     export function strToKey (name: string): [ number, number ]
 
     /** The URL of a `Mutex` for the same lock. It contains the password. */
