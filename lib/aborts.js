@@ -10,12 +10,18 @@ const notify = require("./notify.js")
 /** @type {WeakMap<AbortSignal, Watch>} */
 const watches = new WeakMap()
 
-/** Why a signal has aborted; undefined if it has not. */
+/**
+ * Why a signal that has aborted did so; what its own code throws is the reason then.
+ * @param {{ reason?: unknown }} signal one from elsewhere may have no reason
+ */
 function reasonOf (signal) {
-    // Signals from elsewhere may have no reason.
-    if (!signal.aborted)
-        return undefined
-    const { reason } = signal
+    let reason
+    try {
+        ({ reason } = signal)
+    }
+    catch (error) {
+        reason = error
+    }
     return reason === undefined ? new DOMException("This operation was aborted", "AbortError") : reason
 }
 

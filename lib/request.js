@@ -126,10 +126,11 @@ class Request {
         if (this.#signal !== undefined) {
             try {
                 this.#watch = aborts.watch(this.#signal, Request.withdrawAll)
-                reason = aborts.reasonOf(this.#signal)
+                if (this.#signal.aborted)
+                    reason = aborts.reasonOf(this.#signal)
             }
             catch (error) {
-                reason = error
+                reason = aborts.reasonOf({ reason: error })
             }
         }
         if (reason !== undefined)

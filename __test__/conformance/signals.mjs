@@ -113,4 +113,28 @@ export function signals (world) {
         await mutex.acquire({ signal: { ...signal, aborted: false } })
         await mutex.release()
     })
+
+    test("what a signal's own code throws is the reason for which the call rejects", async (t) => {
+        const mutex = await opened(t, world.url(freshId()))
+        const lock = await mutex.lock()
+        for (const thrown of [ new Error("of the signal"), undefined ]) {
+            const expected = thrown ?? { name: "AbortError" }
+            const fail = () => { throw thrown }
+            const none = () => {}
+            await assert.rejects(mutex.lock({ signal: { aborted: false, addEventListener: fail, removeEventListener: none } }), expected)
+            let tell
+            const signal = { aborted: false, addEventListener: (name, listener) => { tell = listener }, removeEventListener: none }
+            Object.defineProperty(signal, "reason", { get: fail })
+            const calls = [ rejection(mutex.lock({ signal })), rejection(mutex.acquire({ signal })) ]
+            await waiting(mutex, 2)
+            signal.aborted = true
+            tell()
+            for (const error of await Promise.all(calls))
+                assert.equal(thrown ?? error.name, thrown === undefined ? "AbortError" : error)
+            await waiting(mutex, 0)
+        }
+        await lock.release()
+        await takeOver(mutex)
+        await mutex.release()
+    })
 }

@@ -20,8 +20,9 @@ function within (before, { timeout, signal }, name) {
         const end = (settle, value) => {
             if (timer !== undefined)
                 clearTimeout(timer)
-            signal?.removeEventListener("abort", aborted)
             settle(value)
+            // May be anybody's code, and throw.
+            signal?.removeEventListener("abort", aborted)
         }
         signal?.addEventListener("abort", aborted, { once: true })
         before.then(() => end(resolve), (error) => end(reject, error))
