@@ -1,17 +1,20 @@
 // A client of the torture: several flows that ask, hold, release, cancel, close and reopen at random, and record what they believe.
 //   node client.mjs <settings as JSON>
-// Settings: { urls, flows, seed, history, ttl, threads }. Says "listening" once it hears its parent, who sends "stop" (finish what is under way and
-// leave) and { block: ms } (compute for so long without yielding). Without a parent it goes on for a moment, and leaves.
+// Settings: { target, urls, flows, seed, history, register, ttl, threads, isCalm, timed }. Says "listening" once it hears its parent, who sends
+// "stop" (finish what is under way and leave) and { block: ms } (compute for so long without yielding). Without a parent it goes on for a moment,
+// and leaves.
 import { parentPort, Worker, workerData, isMainThread } from "node:worker_threads"
 import { writeSync, openSync } from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
 import { Mutex } from "../../index.mjs"
 import { History, now } from "../support/history.mjs"
 import { randomness } from "../model/reference.mjs"
+import { Register, Use } from "./guarded.mjs"
 
 const settings = isMainThread ? JSON.parse(process.argv[2]) : workerData
 const name = `${process.pid}${isMainThread ? "" : "t"}`
 const history = new History({ file: `${settings.history}-${name}` })
+const register = new Register(settings.register)
 /** Calls that took long, losses, and errors that nobody announced, a line each. */
 const log = openSync(`${settings.history}-${name}.log`, "a")
 const say = (kind, details) => writeSync(log, `${JSON.stringify({ kind, at: String(now()), ...details })}\n`)
@@ -23,10 +26,12 @@ const ORPHANED = 2000
 const LOOK = 20, STANDSTILL = 250
 
 /**
- * Holds that the server itself ended early, by mistake, which nobody can know before it says so: etcd before 3.4.31 and 3.5.13, where a leader that
- * was stopped revokes leases when it goes on (etcd #15247). docs/etcd.md announces it. They count as over so long before the news (nanoseconds).
+ * Holds that the server itself ended early, by mistake, which nobody can know before it says so: etcd before 3.4.31 and 3.5.13, where a leader
+ * that was stopped revokes leases when it goes on (etcd #15247). docs/etcd.md announces it. They count as over so long before the news
+ * (nanoseconds); where times are not judged, from their beginning.
  */
-const REVOKED = settings.target === "etcd" ? /its key is gone|etcd lease of this process has ended/ : /^$/, NEWS = 300_000_000n
+const REVOKED = settings.target === "etcd" ? /its key is gone|etcd lease of this process has ended/ : /^$/
+const NEWS = settings.timed ? 300_000_000n : 2n ** 62n
 
 let stopping = false
 let lastTick = now()
@@ -140,18 +145,19 @@ class Flow {
             history.cancel(mutex.id, this.owner)
             return sleep(20)
         }
-        await this.hold(mutex, lock)
+        await this.hold(mutex, lock, shared)
     }
 
-    async hold (mutex, lock) {
+    async hold (mutex, lock, shared) {
+        // Times are taken before the looks that they stand for: this process may be stopped between the two.
+        const granted = now()
         if (lock.signal.aborted) {
             // Known to be over before it could be believed in.
             history.cancel(mutex.id, this.owner)
             return lock.release().catch((error) => this.failed(error))
         }
-        history.grant(mutex.id, this.owner, { token: lock.token })
+        history.grant(mutex.id, this.owner, { token: lock.token, at: granted })
         let told = false
-        const granted = now()
         let looked = granted
         const lost = () => {
             if (told)
@@ -166,21 +172,39 @@ class Flow {
             const stood = now() - tick > BigInt(STANDSTILL) * 1_000_000n
             say("lost", { id: mutex.id, owner: this.owner, reason: reason?.message, code: reason?.code })
             if (late > 1_000_000_000n && !stood)
-                say("unexpected", { message: `a loss was told ${late / 1_000_000n} ms after the last look that said held` })
+                say("unexpected", { late: Number(late), message: `a loss was told ${late / 1_000_000n} ms after the last look that said held` })
         }
         lock.signal.addEventListener("abort", lost, { once: true })
         const length = this.random() < 0.05 ? settings.ttl * 1000 * 1.6 : this.random() * 60
         const end = performance.now() + length
-        while (performance.now() < end && !lock.signal.aborted) {
-            looked = now()
-            await sleep(Math.min(LOOK, length))
+        const held = () => {
+            const at = now()
+            if (lock.signal.aborted)
+                return false
+            looked = at
+            return true
         }
+        const use = new Use(register, { id: mutex.id, owner: this.owner, token: lock.token, shared, held })
+        await use.begin()
+        while (performance.now() < end && held())
+            await sleep(Math.min(LOOK, length))
+        if (held())
+            await use.end()
         const closing = this.random() < 0.05
-        if (!told && !lock.signal.aborted)
-            history.release(mutex.id, this.owner)
+        if (!told && held())
+            history.release(mutex.id, this.owner, { at: looked })
         else
             lost()
+        // A hold that the server ended of itself is not excluded, but fenced.
+        for (const message of use.faults)
+            say(REVOKED.test(lock.signal.reason?.message) ? "fenced" : "unexpected", { message, id: mutex.id, owner: this.owner })
         told = true
+        await this.leave(mutex, lock, closing)
+        if (!shared && this.random() < 0.1)
+            say(await use.late() ? "late" : "refused", { id: mutex.id, owner: this.owner })
+    }
+
+    async leave (mutex, lock, closing) {
         if (closing)
             return this.close([ ...this.mutexes ].find(([ , each ]) => each === mutex)[0])
         await this.timed("release", 30_000, lock.release()).catch((error) => this.failed(error))
@@ -224,6 +248,7 @@ else
 const ended = worker === undefined ? undefined : new Promise((resolve) => worker.once("exit", resolve))
 await Promise.all(Array.from({ length: settings.flows }, (_, number) => new Flow(number).run()))
 await ended
+register.close()
 history.close()
 if (!isMainThread)
     parentPort.close()

@@ -43,7 +43,7 @@ while (!stopping) {
     const workers = Object.values(cluster.workers)
     const worker = workers[Math.floor(random() * workers.length)]
     const kind = random()
-    if (worker === undefined || stopping)
+    if (worker === undefined || stopping || settings.isCalm)
         continue
     const from = now(), { pid } = worker.process
     if (kind < 0.3) {
@@ -57,6 +57,13 @@ while (!stopping) {
     }
     else if (kind < 0.7)
         worker.disconnect()
+    else if (kind < 0.8) {
+        // Others get what it holds, before it can hear of that.
+        worker.process.kill("SIGSTOP")
+        worker.process.disconnect()
+        await sleep(random() * 1500)
+        worker.process.kill("SIGCONT")
+    }
     note({ kind: "fault", name: "a worker is killed, stopped or cut off", at: String(from), to: String(now()) })
 }
 await working

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { signal } from "../support/processes.mjs"
 
 /** A pause of the process, or of a network: shorter than the time to live, or longer. */
-const span = (world, random) => random() < 0.5 ? 200 + random() * world.ttl * 500 : world.ttl * (1000 + random() * 1500)
+const span = (world, random) => Math.min(world.longest, random() < 0.5 ? 200 + random() * world.ttl * 500 : world.ttl * (1000 + random() * 1500))
 
 async function stopped (pids, ms) {
     for (const pid of pids)
@@ -135,4 +135,9 @@ const own = { redis, pgsql, etcd, consul }
 /** The faults of a target by their names. */
 export function faultsOf (target) {
     return target in own ? { ...clients, ...network, ...server, ...own[target] } : clients
+}
+
+/** Whether a fault concerns the server itself, and so everybody that it serves. */
+export function hitsServer (target, name) {
+    return name in server || name in (own[target] ?? {})
 }

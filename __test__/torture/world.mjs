@@ -6,6 +6,7 @@ import { startChild, waitFor } from "../support/children.mjs"
 import { History, now } from "../support/history.mjs"
 import { descendants } from "../support/processes.mjs"
 import { startProxy } from "../support/proxy.mjs"
+import { Bystander } from "./bystander.mjs"
 import { noLeftovers, startConsul, startEtcd, startPostgres, startRedis } from "../support/servers.mjs"
 
 /** How each server is started, and the time to live that its locks have (seconds). */
@@ -29,7 +30,14 @@ export class World {
     #proxies = []
     #started = 0
 
-    constructor (target, seed) {
+    #register
+    #bystander
+
+    /** @param {{ longest: number, isCalm: boolean, timed: boolean }} options see torture.mjs; whether there are no faults */
+    constructor (target, seed, { longest, isCalm, timed }) {
+        this.longest = longest
+        this.isCalm = isCalm
+        this.timed = timed
         this.target = target
         this.seed = seed
         this.ttl = TARGETS[target].ttl
@@ -40,8 +48,16 @@ export class World {
         const { start } = TARGETS[this.target]
         if (start !== undefined)
             this.server = await start()
+        this.#register = await startChild(undefined, new URL("./register.mjs", import.meta.url), [ join(this.folder, "register"), this.#accesses ])
+        await this.#register.message("listens")
+        if (this.server !== undefined)
+            this.#bystander = new Bystander(this.target, this.server)
         for (let each = 0; each < (this.server === undefined ? 1 : CLIENTS); each++)
             await this.startClient()
+    }
+
+    get #accesses () {
+        return join(this.folder, "accesses")
     }
 
     /** Starts one more client. */
@@ -49,7 +65,8 @@ export class World {
         const number = this.#started++
         const urls = await this.#urls(number)
         const seed = this.seed + 1009 * number
-        const settings = { target: this.target, urls, flows: FLOWS, seed, history: join(this.folder, "history"), ttl: this.ttl, threads: number % 2 === 0 }
+        const settings = { target: this.target, urls, flows: FLOWS, seed, history: join(this.folder, "history"), register: join(this.folder, "register"),
+            ttl: this.ttl, threads: number % 2 === 0, isCalm: this.isCalm, timed: this.timed }
         const program = this.target === "mpm" ? "./cluster.mjs" : "./client.mjs"
         const client = await startChild(undefined, new URL(program, import.meta.url), [ JSON.stringify(settings) ])
         client.number = number
@@ -103,15 +120,17 @@ export class World {
             if (code !== 0)
                 stuck.push(`client ${client.pid} ended with ${code ?? signal ?? "nothing"}: ${client.stderr.slice(-2000)}`)
         }))
+        await this.#bystander?.stop()
         if (this.server !== undefined && stuck.length === 0)
             await noLeftovers(this.server, { timeout: (this.ttl * 3 + 30) * 1000, ignore: /token/ }).catch((error) => stuck.push(error.message))
         return stuck
     }
 
-    /** What the clients have written: histories, and log lines. */
+    /** What the clients have written, histories and log lines, and what the register and the bystander have. */
     read () {
         const histories = [], lines = []
-        for (const file of readdirSync(this.folder)) {
+        const accesses = readFileSync(this.#accesses, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line))
+        for (const file of readdirSync(this.folder).filter((name) => name.startsWith("history"))) {
             const path = join(this.folder, file)
             if (file.endsWith(".log"))
                 lines.push(...readFileSync(path, "utf8").split("\n").filter(Boolean).map((line) => ({ file, ...JSON.parse(line) })))
@@ -128,12 +147,13 @@ export class World {
             for (const [ owner, end ] of last)
                 if (owner.startsWith(`${pid}.`) || owner.startsWith(`${pid}t.`))
                     killed.gone(owner, { at: end >= BigInt(at) ? end + 1n : BigInt(at) })
-        return { histories: [ ...histories, killed ], lines }
+        return { histories: [ ...histories, killed ], lines, accesses, calls: this.#bystander?.calls ?? [] }
     }
 
     async close ({ keep = false } = {}) {
         for (const client of this.clients)
             await client.end()
+        await this.#register?.end()
         for (const proxy of this.#proxies.flat())
             await proxy?.close()
         await this.server?.close()
