@@ -2,15 +2,12 @@
 //   node scripts/mutants.mjs [--only <text>]
 // A fault is a change of text in one file. Prints the test that failed for each; ends with 1 if one survives, or does not fit the code any more. Needs the
 // addon that `npm run build:debug` makes.
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { rmSync } from "node:fs"
 import { join } from "node:path"
 import { spawn } from "node:child_process"
-import { createRequire } from "node:module"
 import { parseArgs } from "node:util"
-import { root } from "./cargo.mjs"
+import { copy, patch } from "./patched.mjs"
 
-const { platformId } = createRequire(import.meta.url)("../lib/platform.js")
 const { values: { only = "" } } = parseArgs({ options: { only: { type: "string" } } })
 
 /** The longest a test file may take, in seconds: a call that never settles is a find. */
@@ -69,17 +66,6 @@ const FAULTS = [
         "module.exports = { clearTimeout, microtask, nextTick, now, setImmediate, setTimeout: (...args) => globalThis.setTimeout(...args) }", [ SURROUNDINGS ] ]
 ]
 
-/** A copy of what the tests need, with its own JavaScript and the addon that is built here. */
-function copy () {
-    const folder = mkdtempSync(join(tmpdir(), "ipc-mutex-mutants-"))
-    for (const name of [ "lib", "__test__", "scripts", "index.js", "index.mjs", "package.json" ])
-        cpSync(join(root, name), join(folder, name), { recursive: true })
-    const addon = `ipc-mutex.${platformId()}.node`
-    for (const name of [ addon, "node_modules" ])
-        symlinkSync(join(root, name), join(folder, name))
-    return folder
-}
-
 /** @returns {Promise<string | undefined>} the first test that fails; undefined if all pass */
 function failure (folder, file) {
     return new Promise((resolve) => {
@@ -97,14 +83,7 @@ function failure (folder, file) {
 
 /** @returns {Promise<string | undefined>} who caught it */
 async function caught (folder, [ , file, find, replacement, tests, second ]) {
-    const path = join(folder, "lib", file), original = readFileSync(path, "utf8")
-    let text = original
-    for (const [ old, changed ] of [ [ find, replacement ], ...second === undefined ? [] : [ second ] ]) {
-        if (!text.includes(old))
-            throw new Error(`${file} has no ${JSON.stringify(old)} any more`)
-        text = text.replace(old, () => changed)
-    }
-    writeFileSync(path, text)
+    const restore = patch(folder, join("lib", file), [ [ find, replacement ], ...second === undefined ? [] : [ second ] ])
     try {
         for (const test of tests) {
             const failed = await failure(folder, test)
@@ -114,7 +93,7 @@ async function caught (folder, [ , file, find, replacement, tests, second ]) {
         return undefined
     }
     finally {
-        writeFileSync(path, original)
+        restore()
     }
 }
 

@@ -1,15 +1,23 @@
 // Attacks on locks by clients at work and faults from a seeded schedule:
 //   npm run torture [-- <target> ...] [--seed <number>] [--minutes <number>] [--fault <text>] [--quiet]
 // A target is spm, mpm, redis, pgsql, consul or etcd; all by default. `--minutes` is for each target (1 by default). `--fault` allows only
-// faults whose name contains the text. A violation prints what was believed, the seed that plays the schedule again, and the
-// folder with the histories; the exit code is then 1.
+// faults whose name contains the text, none if there is no such fault. A violation prints what was believed, the seed that plays the schedule
+// again, and the folder with the histories; the exit code is then 1.
+//   npm run torture -- --broken [--only <text>] [--javascript]
+// shows instead that it catches broken variants of the product, see broken.mjs.
 import { parseArgs } from "node:util"
+import { catchBroken } from "./broken.mjs"
 import { targets, torture } from "../__test__/torture/torture.mjs"
 
 const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { seed: { type: "string" }, minutes: { type: "string", default: "1" }, fault: { type: "string" }, quiet: { type: "boolean" } }
+    options: {
+        seed: { type: "string" }, minutes: { type: "string", default: "1" }, fault: { type: "string" }, quiet: { type: "boolean" },
+        broken: { type: "boolean" }, only: { type: "string" }, javascript: { type: "boolean" }
+    }
 })
+if (values.broken)
+    process.exit(await catchBroken(values) > 0 ? 1 : 0)
 const chosen = positionals.length > 0 ? positionals : targets
 const unknown = chosen.find((each) => !targets.includes(each))
 if (unknown !== undefined) {
