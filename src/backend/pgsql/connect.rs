@@ -54,7 +54,7 @@ pub struct Introduction {
 /// Connects to `address` within `limit`, and makes sure that locks can be kept there.
 ///
 /// # Errors
-/// `Connect`, `Auth`, `Tls`, and `Server` for a read-only replica (its locks exclude nobody elsewhere) and for a connection pooler
+/// `Connect`, `Auth`, `Tls`, and `Server` for a read-only replica (its locks exclude nobody elsewhere) where nobody has let us in yet, and for a connection pooler
 /// that does not keep one server session per client.
 pub async fn connect(login: &Login, address: &Address, limit: Duration) -> Result<(Link, Introduction)> {
     let begun = tokio::time::Instant::now();
@@ -81,7 +81,13 @@ async fn meet(login: &Login, address: &Address, limit: Duration, link: &mut Link
             "PostgreSQL at {} is a read-only replica: its locks exclude nobody elsewhere",
             link.peer
         );
-        return Err(Error::new(Kind::Server, message));
+        // In a failover the former primary, or the next one, is a replica for a moment.
+        let kind = if login.was_in.get() {
+            Kind::Connect
+        } else {
+            Kind::Server
+        };
+        return Err(Error::new(kind, message));
     }
     if login.pooler.get() == Pooler::None && pid_told_to(&link.client).await != Some(introduction.id.pid) {
         let peer = link.peer.clone();

@@ -2,7 +2,7 @@
 //! tokens does the work that may take long, so that none of the others does.
 
 use super::connect::Instance;
-use super::login::{Fault, Login, Pooler, SessionId};
+use super::login::{Fault, Login, Pooler, SessionId, uncancelled};
 use super::session::{Parameter, Purpose, Session, Standing};
 use super::sql;
 use crate::clock;
@@ -76,7 +76,7 @@ impl Control {
             let reused = self.standing.current().is_some();
             let session = self.standing.session().await?;
             let text = sql(session.server.version);
-            match timeout(limit, session.rows(&text, parameters)).await {
+            match timeout(limit, uncancelled(async |_| session.rows(&text, parameters).await)).await {
                 Ok(Ok(rows)) => return Ok(rows),
                 // It was cut unnoticed: a new one tells whether the server is there.
                 Ok(Err(Fault::Gone(_))) if reused => {}
@@ -201,7 +201,7 @@ impl Tokens {
         loop {
             let session = self.standing.session().await?;
             let asked = self.asked.clone();
-            let answer = session.rows(sql::TOKEN, &[]).await;
+            let answer = uncancelled(async |_| session.rows(sql::TOKEN, &[]).await).await;
             drop(asked);
             match answer {
                 Ok(rows) => {
@@ -209,7 +209,7 @@ impl Tokens {
                     let none = || Error::new(Kind::Server, format!("PostgreSQL at {} gives no token", session.peer));
                     return token.map(i64::cast_unsigned).ok_or_else(none);
                 }
-                Err(Fault::Gone(_) | Fault::Cancelled(_)) if failures < RETRIES => failures += 1,
+                Err(Fault::Gone(_)) if failures < RETRIES => failures += 1,
                 Err(fault) => return Err(fault.into()),
             }
         }

@@ -61,7 +61,7 @@ impl Group {
         members.retain(|member| {
             if member.is_withdrawn() {
                 member.wait.replace(Rc::default());
-                member.enters(Phase::Refused(withdrawn()));
+                member.enters(Phase::Refused(withdrawal().into()));
             }
             !member.is_withdrawn()
         });
@@ -91,17 +91,10 @@ impl Group {
         members
     }
 
-    /// All leave it, and none has got the lock. `None` and `Closed` are for those who were withdrawn; whoever was not asks again.
-    pub fn refuse(&self, refusal: Option<&Refusal>) {
-        let refusal =
-            refusal.filter(|refusal| !matches!(refusal, Refusal::Failed(error) if error.kind == Kind::Closed));
+    /// All leave it, and none has got the lock.
+    pub fn refuse(&self, refusal: &Refusal) {
         for member in self.take() {
-            let refusal = match refusal {
-                Some(refusal) => refusal.clone(),
-                None if member.is_withdrawn() => withdrawn(),
-                None => Error::new(Kind::Connect, "the wait in which the request took part has ended").into(),
-            };
-            member.enters(Phase::Refused(refusal));
+            member.enters(Phase::Refused(refusal.clone()));
         }
     }
 
@@ -184,54 +177,7 @@ impl Groups {
     }
 }
 
-pub fn withdrawn() -> Refusal {
-    Refusal::Failed(Error::new(Kind::Closed, "the request was withdrawn"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::{Ask, Attempt, Owner, Stage};
-    use crate::core::lease::{Lease, Terms};
-    use std::time::Duration;
-
-    fn reader() -> Rc<Request> {
-        let id = "jobs";
-        let ask = Ask {
-            id: id.into(),
-            owner: Owner("here-1".into()),
-            mode: Mode::Shared,
-            attempt: Attempt::Wait,
-            fenced: false,
-            label: None,
-            thread: 0,
-            since: 0,
-            stage: Cell::new(Stage::Waiting),
-            lease: Lease::new(Terms {
-                ttl: Duration::from_secs(10),
-                renew_every: Duration::from_secs(3),
-            }),
-        };
-        Request::new(Rc::new(ask), Key::of(id))
-    }
-
-    fn kind(request: &Request) -> Option<Kind> {
-        match request.phase() {
-            Phase::Refused(Refusal::Away(error) | Refusal::Failed(error)) => Some(error.kind),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn only_who_was_withdrawn_hears_so() {
-        let groups = Groups::default();
-        let (gone, stays) = (reader(), reader());
-        let group = groups.begin(gone.clone());
-        gone.withdraw();
-        group.enter(stays.clone());
-        groups.close(&group);
-        assert!(!groups.can_be_joined(&stays));
-        group.refuse(Some(&withdrawn()));
-        assert_eq!((kind(&gone), kind(&stays)), (Some(Kind::Closed), Some(Kind::Connect)));
-    }
+/// Why a request ends that nobody waits for any more. Not final: should it ever reach somebody who does, he asks again.
+pub fn withdrawal() -> Error {
+    Error::new(Kind::Connect, "the request was withdrawn")
 }

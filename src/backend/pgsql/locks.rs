@@ -1,7 +1,7 @@
 //! What this process has at one server: the requests, and how each gets its lock, keeps it and gives it back.
 
 use super::control::{Control, Tokens};
-use super::group::{Group, Joining, withdrawn};
+use super::group::{Group, Joining, withdrawal};
 use super::key::Keys;
 use super::login::{Fault, Login, SessionId};
 use super::main_session::MainSession;
@@ -250,7 +250,7 @@ impl Locks {
     async fn token(&self, request: &Request) -> Result<u64, Refusal> {
         tokio::select! {
             biased;
-            () = request.withdrawal() => Err(withdrawn()),
+            () = request.withdrawal() => Err(withdrawal().into()),
             token = self.tokens.next() => Ok(token?),
         }
     }

@@ -39,6 +39,8 @@ pub struct Login {
     pub on_end: OnceCell<OnEnd>,
     /// Whether something stands between us and the server, found out with the first connection.
     pub pooler: Cell<Pooler>,
+    /// Whether the server has ever let us in: what was once fit for locks will be so again.
+    pub was_in: Cell<bool>,
     secret: Option<Secret>,
     credentials: Credentials,
     tls: RefCell<Option<MakeRustlsConnect>>,
@@ -93,6 +95,7 @@ impl Login {
             left_behind: RefCell::default(),
             on_end: OnceCell::new(),
             pooler: Cell::new(Pooler::None),
+            was_in: Cell::new(false),
             secret,
             credentials: server.credentials.clone(),
             tls: RefCell::default(),
@@ -155,6 +158,21 @@ pub enum Fault {
     Cancelled(Error),
     /// The server refused it. What it had done to a lock before that stays done.
     Refused(Error),
+}
+
+/// How often in a row a statement is executed again that was cancelled.
+const MOST_CANCELS: u32 = 100;
+
+/// Executes a statement again while it is cancelled: by an operator, or because a wait had ended that was to begin anew. `work` is
+/// told whether it was cancelled before, perhaps in the moment in which it had done what it does.
+pub async fn uncancelled<T>(mut work: impl AsyncFnMut(bool) -> Result<T, Fault>) -> Result<T, Fault> {
+    let mut cancels = 0;
+    loop {
+        match work(cancels > 0).await {
+            Err(Fault::Cancelled(_)) if cancels < MOST_CANCELS => cancels += 1,
+            outcome => return outcome,
+        }
+    }
 }
 
 impl From<Fault> for Error {

@@ -4,7 +4,7 @@
 //! session is asked only for what nobody of ours has on it, and for further shared holds of a shared lock; [`Claims`] knows.
 
 use super::key::Key;
-use super::login::{Fault, Login, SessionId};
+use super::login::{Fault, Login, SessionId, uncancelled};
 use super::session::{Purpose, Session, Standing};
 use super::sql::{Call, Verb};
 use crate::core::mode::Mode;
@@ -82,10 +82,16 @@ impl Main {
             Admission::Another => Verb::TryUnlessAwaited,
             Admission::No => return Ok(false),
         };
-        match self.call(verb, mode, key).await {
+        let tried = uncancelled(async |again| {
+            if again {
+                self.claims.doubt(key);
+            }
+            self.call(verb, mode, key).await
+        });
+        match tried.await {
             Ok(true) if self.session.is_open() => Ok(true),
             Ok(_) => {
-                self.claims.leave(key);
+                self.leave(key, mode).await;
                 Ok(false)
             }
             Err(fault) => {
@@ -98,14 +104,8 @@ impl Main {
 
     /// Gives one hold back. Whether the server had it.
     pub async fn free(&self, key: Key, mode: Mode) -> Result<bool, Fault> {
-        let mut cancelled = 0;
-        let freed = loop {
-            match self.call(Verb::Free, mode, key).await {
-                Err(Fault::Cancelled(_)) if cancelled < 2 => cancelled += 1,
-                // If it was cancelled after it had done its work, the next one finds nothing.
-                outcome => break outcome.map(|freed| freed || cancelled > 0),
-            }
-        };
+        // If it was cancelled after it had done its work, the next one finds nothing.
+        let freed = uncancelled(async |again| Ok(self.call(Verb::Free, mode, key).await? || again)).await;
         if freed.is_err() {
             self.claims.doubt(key);
         }
@@ -129,7 +129,7 @@ impl Main {
 
     async fn drain(&self, key: Key, mode: Mode) {
         while self.session.is_open() && self.claims.must_drain(key) {
-            match self.call(Verb::Free, mode, key).await {
+            match uncancelled(async |_| self.call(Verb::Free, mode, key).await).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(fault) => self.session.cut(fault.into()),

@@ -4,7 +4,7 @@
 
 use super::connect::{self, Instance, Introduction, Link};
 use super::key::Key;
-use super::login::{self, Fault, Login, Pooler, SessionId};
+use super::login::{self, Fault, Login, Pooler, SessionId, uncancelled};
 use super::sql::{self, Call};
 use crate::backend::Event;
 use crate::clock;
@@ -77,8 +77,11 @@ impl Session {
                 Ok((link, introduction)) => {
                     let session = Self::start(login.clone(), link, &introduction);
                     let settings = sql::settings(login.ttl(), purpose == Purpose::Locks);
-                    match tokio::time::timeout(limit, session.execute(&settings)).await {
-                        Ok(Ok(())) => return Ok(session),
+                    match tokio::time::timeout(limit, uncancelled(async |_| session.execute(&settings).await)).await {
+                        Ok(Ok(())) => {
+                            login.was_in.set(true);
+                            return Ok(session);
+                        }
                         Ok(Err(fault)) => last = fault.into(),
                         Err(_) => last = session.silence(limit),
                     }

@@ -83,8 +83,8 @@ const WAIT: &str = "DO $$/* ipc-mutex waits for a lock */";
 ///
 /// A statement that waits keeps a snapshot: CREATE INDEX CONCURRENTLY waits for it, and VACUUM removes nothing that is younger. So the
 /// wait can be interrupted, by [`refresh`] or `lock_timeout`, and begins anew behind a commit, which drops the snapshot. The lock may
-/// have been granted in the moment of the interruption, hence the look.
-pub fn wait(mode: Mode, key: Key) -> String {
+/// have been granted in the moment of the interruption, hence the look, which comes first if an interruption went by the net (`again`).
+pub fn wait(mode: Mode, key: Key, again: bool) -> String {
     let suffix = suffix(mode);
     let number = match key {
         Key::Big(n) => n.to_string(),
@@ -92,7 +92,7 @@ pub fn wait(mode: Mode, key: Key) -> String {
     };
     let (class, object, sub) = key.locator();
     format!(
-        "{WAIT}DECLARE again bool; BEGIN LOOP \
+        "{WAIT}DECLARE again bool := {again}; BEGIN LOOP \
          BEGIN \
          IF again AND EXISTS (SELECT FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'advisory' \
          AND granted AND classid::bigint = {class} AND objid::bigint = {object} AND objsubid = {sub}) THEN EXIT; END IF; \
@@ -150,9 +150,10 @@ pub fn refresh(version: i32) -> String {
 }
 
 /// What the sessions with the process ids `$1` do that were started at `$2` (microseconds since 1970): those that are still there, and
-/// whether an advisory lock was granted to each, or is waited for, or a statement is executed.
-pub const LOOK: &str = "SELECT a.pid, l.held, l.waits, a.state <> 'idle' FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(pid, started) \
-     JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid AND (EXTRACT(epoch FROM a.backend_start) * 1000000)::bigint = s.started \
+/// whether an advisory lock was granted to each, or is waited for, or a statement is executed. Of a session of another user, which
+/// `credentials` may have named for it, only its locks are shown: it passes for the one that is asked for, and for busy.
+pub const LOOK: &str = "SELECT a.pid, l.held, l.waits, COALESCE(a.state <> 'idle', true) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(pid, started) \
+     JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid AND COALESCE((EXTRACT(epoch FROM a.backend_start) * 1000000)::bigint = s.started, true) \
      LEFT JOIN (SELECT pid, pg_catalog.bool_or(granted) AS held, pg_catalog.bool_or(NOT granted) AS waits FROM pg_catalog.pg_locks \
      WHERE locktype = 'advisory' GROUP BY pid) l ON l.pid = a.pid";
 
@@ -213,10 +214,12 @@ pub const INTRODUCTION: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.p
 pub const RENAME: &str = "SELECT pg_catalog.set_config('application_name', $1, false)";
 
 /// Ends the sessions with the process ids `$1` that were started at `$2` (microseconds since 1970), and tells which of them there still
-/// were. A pooler may have given a session to another client (`$3`): then only one that still has to do with a lock is ended.
-pub const TERMINATE: &str = "SELECT s.pid, s.started, pg_catalog.pg_terminate_backend(s.pid) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(pid, started) \
-     JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid AND (EXTRACT(epoch FROM a.backend_start) * 1000000)::bigint = s.started \
-     WHERE NOT $3 OR EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = s.pid AND l.locktype = 'advisory')";
+/// were. A pooler may have given a session to another client (`$3`): then only one that still has to do with a lock is ended. One of
+/// another user is not ours to end, nor can it be told from a later one: while it has to do with a lock, it passes for the one it was.
+pub const TERMINATE: &str = "SELECT s.pid, s.started, CASE WHEN a.backend_start IS NOT NULL THEN pg_catalog.pg_terminate_backend(s.pid) END \
+     FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(pid, started) \
+     JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid AND COALESCE((EXTRACT(epoch FROM a.backend_start) * 1000000)::bigint = s.started, true) \
+     WHERE NOT $3 AND a.backend_start IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = s.pid AND l.locktype = 'advisory')";
 
 /// Settings of the session, those that the server's version has.
 ///

@@ -4,9 +4,9 @@
 //! back. It waits only while it holds nothing, so that PostgreSQL's deadlock detector never sees a circle through us.
 
 use super::control::{Control, DOUBTS, Seen};
-use super::group::{Group, Groups, withdrawn};
+use super::group::{Group, Groups, withdrawal};
 use super::key::Key;
-use super::login::{Fault, Login};
+use super::login::{Fault, Login, uncancelled};
 use super::main_session::MainSession;
 use super::query;
 use super::request::{Place, Request};
@@ -96,30 +96,34 @@ impl Waiting {
 
     /// Waits until the server grants the lock to the group, which gives each of its members a share.
     ///
-    /// Those who are refused learn why: `Closed` if they were withdrawn, otherwise what the server said. Their session is at its end
-    /// then, also for the server if that could be reached, and nobody has joined them since they went.
+    /// Those who are refused learn why. Their session is at its end then, also for the server if that could be reached.
     ///
     /// Who comes with a `slot` has not tried for the lock, see [`Waiting::slot_without_a_try`].
-    pub async fn wait(self: Rc<Self>, group: Rc<Group>, slot: Option<Slot>) {
-        let refusal = self.stand(&group, slot).await.err();
+    pub async fn wait(self: Rc<Self>, group: Rc<Group>, mut slot: Option<Slot>) {
+        let outcome = self.stand(&group, &mut slot).await;
+        // In the same step in which the wait has ended: who came from now on would be told how others' wait has ended.
         self.groups.close(&group);
-        group.refuse(refusal.as_ref());
+        if let Err(refusal) = outcome {
+            // Our side has given the session up; the server must not go on waiting, or be granted the lock, for nobody. Should this
+            // fail, releasing the requests will see to it.
+            let _ = self.control.end_left_behind().await;
+            group.refuse(&refusal);
+        }
     }
 
-    async fn stand(self: &Rc<Self>, group: &Rc<Group>, slot: Option<Slot>) -> Result<(), Refusal> {
+    async fn stand(self: &Rc<Self>, group: &Rc<Group>, slot: &mut Option<Slot>) -> Result<(), Refusal> {
         let tried = slot.is_none();
-        let slot = match slot {
-            Some(slot) => Some(slot),
-            None => self.turn(group).await?,
-        };
-        let (Some(_slot), Some(first)) = (slot, group.first()) else {
+        if tried {
+            *slot = self.turn(group).await?;
+        }
+        let (Some(_), Some(first)) = (slot, group.first()) else {
             return Ok(());
         };
         // What looks after the wait is there before the wait.
         let ready = async { tokio::try_join!(self.take(group.key), self.control.ready()) };
         let (session, controlled) = tokio::select! {
             biased;
-            () = group.deserted() => return Err(withdrawn()),
+            () = group.deserted() => return Err(withdrawal().into()),
             ready = ready => ready?,
         };
         let main = self.main.get().await?.session.server;
@@ -146,14 +150,7 @@ impl Waiting {
         self.waiters.borrow_mut().push(waiter.clone());
         self.watch();
         let outcome = self.stand_on(&session, group).await;
-        // Before anything else is awaited: who joined now would be refused with those who have gone.
-        self.groups.close(group);
         self.waiters.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
-        if outcome.is_err() {
-            // Our side has given the session up; the server must not go on waiting, or be granted the lock, for nobody. Should this
-            // fail, releasing the requests will see to it.
-            let _ = self.control.end_left_behind().await;
-        }
         outcome
     }
 
@@ -167,7 +164,7 @@ impl Waiting {
         loop {
             let slot = tokio::select! {
                 biased;
-                () = group.deserted() => return Err(withdrawn()),
+                () = group.deserted() => return Err(withdrawal().into()),
                 // The semaphore is never closed.
                 slot = &mut slot => slot.ok(),
                 () = sleep(LOOK + jitter()) => None,
@@ -197,17 +194,17 @@ impl Waiting {
         // The server counts the lease from our side's acknowledgement of its answer, which may have been long ago if this process
         // was stopped meanwhile. At this moment the answer had not arrived, because it would have been seen a tick later.
         let mut not_yet = clock::now();
-        let text = sql::wait(group.mode, group.key);
-        let mut statement = pin!(session.execute(&text));
+        let mut statement = pin!(uncancelled(async |again| session
+            .execute(&sql::wait(group.mode, group.key, again))
+            .await));
         let answer = loop {
             let now = clock::now();
             tokio::select! {
                 biased;
                 answer = &mut statement => break answer,
                 () = group.deserted() => {
-                    let refusal = withdrawn();
-                    session.cut(Error::new(Kind::Connect, "the request was withdrawn"));
-                    return Err(refusal);
+                    session.cut(withdrawal());
+                    return Err(withdrawal().into());
                 }
                 () = sleep(tick) => not_yet = now,
             }
@@ -215,6 +212,7 @@ impl Waiting {
         match answer {
             Ok(()) if session.is_open() => {
                 session.heard.set(session.heard.get().max(not_yet));
+                self.groups.close(group);
                 group.sweep();
                 let members = group.take();
                 let left = Rc::new(Cell::new(u32::try_from(members.len()).unwrap_or(u32::MAX)));
@@ -251,18 +249,11 @@ impl Waiting {
                 false => Err(Fault::Gone(session.lost())),
             };
         }
-        let mut cancelled = 0;
-        loop {
-            match session.call(Call::new(Verb::Free, mode, key), key).await {
-                // One that was meant for the wait, which had ended; nothing else is held here that could be given back twice.
-                Err(Fault::Cancelled(_)) if cancelled < 2 => cancelled += 1,
-                Ok(freed) => {
-                    self.give_back(session.clone());
-                    return Ok(freed || cancelled > 0);
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
+        // If it was cancelled after it had done its work, the next one finds nothing: nothing else is held here.
+        let freed =
+            uncancelled(async |again| Ok(session.call(Call::new(Verb::Free, mode, key), key).await? || again)).await?;
+        self.give_back(session.clone());
+        Ok(freed)
     }
 
     /// A session that holds nothing, to wait for `key`: an idle one, or a new one.
