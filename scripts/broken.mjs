@@ -1,7 +1,7 @@
 // Shows that the torture catches broken variants of the product, which it makes in copies of the project:
-//   npm run torture -- --broken [--only <text>] [--javascript]
+//   npm run torture -- --broken [--only <text>] [--javascript | --addon]
 // Prints for each how long the torture ran and what it found; the exit code is 1 if one was not caught. The first variant that is broken in the
-// addon builds it, which takes minutes; --javascript leaves those out.
+// addon builds it, which takes minutes; --javascript leaves those out, --addon the others.
 import { spawn, spawnSync } from "node:child_process"
 import { appendFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
@@ -12,7 +12,7 @@ import { copy, patch } from "./patched.mjs"
 const SEED = 1
 
 /** A copy with all faults of the addon, none of which is on before it is chosen. */
-function addon () {
+function brokenAddon () {
     const folder = copy({ rust: true })
     for (const { file, changes } of variants.filter(({ rust }) => rust))
         patch(folder, file, changes)
@@ -35,14 +35,14 @@ function run (folder, { name, target, only, minutes }) {
 }
 
 /** @returns {Promise<number>} how many variants were not caught */
-export async function catchBroken ({ only = "", javascript = false }) {
-    const chosen = variants.filter(({ name, rust }) => name.includes(only) && !(javascript && rust))
+export async function catchBroken ({ only = "", javascript = false, addon = false }) {
+    const chosen = variants.filter(({ name, rust }) => name.includes(only) && !(rust ? javascript : addon))
     const folders = new Map()
     let survivors = 0
     try {
         for (const variant of chosen) {
             if (!folders.has(variant.rust))
-                folders.set(variant.rust, variant.rust ? addon() : copy())
+                folders.set(variant.rust, variant.rust ? brokenAddon() : copy())
             const folder = folders.get(variant.rust)
             const restore = variant.rust ? () => {} : patch(folder, variant.file, variant.changes)
             const started = performance.now()

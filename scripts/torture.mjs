@@ -3,7 +3,7 @@
 // A target is spm, mpm, redis, pgsql, consul or etcd; all by default. `--minutes` is for each target (1 by default). `--fault` allows only
 // faults whose name contains the text, none if there is no such fault. A violation prints what was believed, the seed that plays the schedule
 // again, and the folder with the histories; the exit code is then 1.
-//   npm run torture -- --broken [--only <text>] [--javascript]
+//   npm run torture -- --broken [--only <text>] [--javascript | --addon]
 // shows instead that it catches broken variants of the product, see broken.mjs.
 import { parseArgs } from "node:util"
 import { catchBroken } from "./broken.mjs"
@@ -13,7 +13,7 @@ const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
         seed: { type: "string" }, minutes: { type: "string", default: "1" }, fault: { type: "string" }, quiet: { type: "boolean" },
-        broken: { type: "boolean" }, only: { type: "string" }, javascript: { type: "boolean" }
+        broken: { type: "boolean" }, only: { type: "string" }, javascript: { type: "boolean" }, addon: { type: "boolean" }
     }
 })
 if (values.broken)

@@ -47,8 +47,12 @@ export async function torture ({ target, seed, minutes, only = "", timed = true,
             say(name)
             const entry = { name, from: now(), to: undefined, isServers: hitsServer(target, name) }
             schedule.push(entry)
+            world.touched = []
             await fault(world, random)
             entry.to = now()
+            // A cluster's workers, and the threads of one process, are concerned by what their process suffers.
+            if (world.server !== undefined && !entry.isServers)
+                entry.pids = world.touched
         }
         const stuck = await world.finish()
         const { lines, ...found } = world.read()

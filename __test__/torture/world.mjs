@@ -25,6 +25,8 @@ const LOCKS = 3, CLIENTS = 4, FLOWS = 3
 
 export class World {
     clients = []
+    /** The process ids of the clients that the present fault has chosen. */
+    touched = []
     /** Process ids of clients that were killed, with the moment. */
     gone = []
     #proxies = []
@@ -86,7 +88,9 @@ export class World {
     }
 
     someClient (random) {
-        return this.clients[Math.floor(random() * this.clients.length)]
+        const client = this.clients[Math.floor(random() * this.clients.length)]
+        this.touched.push(client.pid)
+        return client
     }
 
     someProxy (random) {
