@@ -229,14 +229,13 @@ class Client {
     }
 
     #introduce (numbers) {
-        if (numbers.length === 0)
-            return
-        const words = this.#welcomed ? [] : [ ASK.HELLO, VERSION ]
+        if (numbers.length > 0 && !this.#welcomed)
+            this.#post([ ASK.HELLO, VERSION ])
         for (const number of numbers) {
-            const { id, label } = this.#opening.get(number).model
-            words.push(ASK.OPEN, number, id, label ?? null, threadId)
+            const model = this.#opening.get(number)?.model
+            if (model !== undefined)
+                this.#post([ ASK.OPEN, number, model.id, model.label ?? null, threadId ])
         }
-        this.#post(words)
     }
 
     #welcome (version, frame, at) {
