@@ -94,6 +94,16 @@ describe("both packages in an empty folder", () => {
         execFileSync(process.execPath, [ join(root, "node_modules/typescript/bin/tsc"), "--project", user ], { stdio: "inherit" })
     })
 
+    it("resolve in TypeScript without exports (moduleResolution node10), subpaths too", () => {
+        writeFileSync(join(user, "old.ts"), `import Mutex = require("ipc-mutex")
+            import advisoryLock = require("ipc-mutex/advisory-lock")
+            import second = require("ipc-mutex/advisory-lock/v2")
+            export const all: [ Mutex, advisoryLock.CreateMutex, second.CreateMutex ] = [ new Mutex("spm:x"), advisoryLock(), second("") ]`)
+        const options = [ "--noEmit", "--strict", "--target", "es2022", "--module", "commonjs", "--moduleResolution", "node10", "--skipLibCheck",
+            "--typeRoots", join(root, "node_modules/@types") ]
+        execFileSync(process.execPath, [ join(root, "node_modules/typescript/bin/tsc"), ...options, "old.ts" ], { cwd: user, stdio: "inherit" })
+    })
+
     it("refuse to work in different versions", () => {
         const file = join(user, "node_modules", platformPackage, "package.json")
         const before = readFileSync(file, "utf8")
