@@ -57,7 +57,7 @@ while (!stopping) {
     }
     else if (kind < 0.7)
         worker.disconnect()
-    else if (kind < 0.8) {
+    else if (kind < 0.8 && worker.isConnected()) {
         // Others get what it holds, before it can hear of that.
         worker.process.kill("SIGSTOP")
         worker.process.disconnect()
