@@ -1,6 +1,7 @@
 "use strict"
 
 const native = require("./native.js")
+const { process } = require("./realm.js")
 const { isMainThread, threadId } = require("./thread.js")
 const { MutexError } = require("./errors.js")
 

@@ -13,11 +13,13 @@ const hasFirst = parseInt(process.versions.node) < 20
 
 /** Gives a program `realm()`, the package loaded into a realm of its own, and `MAIN`, its path. */
 const PRELUDE = `
-    const vm = require("node:vm"), { createRequire } = require("node:module"), { readFileSync } = require("node:fs")
+    const vm = require("node:vm"), { createRequire } = require("node:module"), { readFileSync } = require("node:fs"), { dirname } = require("node:path")
     const MAIN = ${JSON.stringify(main)}
     function realm () {
-        // A test runner's process is a copy of its own.
-        const copy = Object.create(process, { moduleLoadList: { value: [ ...process.moduleLoadList ?? [] ] } })
+        // A test runner's process is a copy of its own, with listeners of its own.
+        const moduleLoadList = [ ...process.moduleLoadList ?? [] ]
+        const own = { moduleLoadList, _events: {}, _eventsCount: 0 }
+        const copy = Object.assign(Object.create(process, { moduleLoadList: { writable: true } }), own)
         const context = vm.createContext({
             process: copy, console, setTimeout, setImmediate, clearTimeout, queueMicrotask, performance, AbortController, AbortSignal,
             URL, URLSearchParams, Buffer
@@ -32,8 +34,9 @@ const PRELUDE = `
                 const found = real.resolve(name)
                 return /^[/\\\\A-Z].*\\.js$/.test(found) ? load(found) : real(found)
             }
-            const names = [ "module", "exports", "require", "__filename" ]
-            vm.compileFunction(readFileSync(path, "utf8"), names, { parsingContext: context, filename: path })(module, module.exports, find, path)
+            const names = [ "module", "exports", "require", "__filename", "__dirname" ]
+            const body = vm.compileFunction(readFileSync(path, "utf8"), names, { parsingContext: context, filename: path })
+            body(module, module.exports, find, path, dirname(path))
             return module.exports
         }
         return { Mutex: load(MAIN), global: vm.runInContext("globalThis", context) }
@@ -62,6 +65,8 @@ const USES = {
     "spm:": "await use('spm:x')",
     "mpm:": "await use('mpm:x'); await use('mpm:x')",
     "several mpm:": "await Promise.all([ use('mpm:x'), use('mpm:x'), use('mpm:y') ])",
+    detectDeadlocks: "await use('spm:x', () => {}, { detectDeadlocks: true })",
+    LockManager: "for (const url of [ 'spm:', 'mpm:' ]) { const locks = new Mutex.LockManager(url); await locks.withLock('a', () => {}); await locks.close() }",
     "mpm: with listeners": "await use('mpm:x', (mutex) => { mutex.on('lost', () => {}) })"
 }
 
@@ -74,8 +79,8 @@ test("a realm is collected once its mutexes are closed, the first one too", asyn
                 for (let round = 0; round < 5; round++)
                     await (async () => {
                         const { Mutex, global } = realm()
-                        const use = async (url, begin = () => {}) => {
-                            const mutex = new Mutex(url)
+                        const use = async (url, begin = () => {}, options = undefined) => {
+                            const mutex = new Mutex(url, options)
                             begin(mutex)
                             await mutex.open()
                             await mutex.withLock(() => {})
@@ -120,6 +125,18 @@ test("workers are served by a realm, and by the program's own copy that was load
                 console.log(await fork())`)
             assert.deepEqual(printed, [ "1", "0", "1" ], before + program)
         }
+})
+
+test("what is held at servers is given back at the exit of the process, not of a realm's copy of it, and once", async (t) => {
+    const printed = await run(t, `
+        for (let each = 0; each < 2; each++) {
+            const { Mutex } = realm()
+            const mutex = new Mutex("spm:x")
+            await mutex.open()
+            await mutex.close()
+            console.log(process.listenerCount("exit"))
+        }`)
+    assert.deepEqual(printed, [ "1", "1" ])
 })
 
 test("a realm that was thrown away leaves its place to the next copy", { skip: hasFirst }, async (t) => {

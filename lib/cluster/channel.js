@@ -1,5 +1,6 @@
 "use strict"
 
+const { process } = require("../realm.js")
 const { ANSWER, encode, decode, isFrame } = require("./frames.js")
 
 /*

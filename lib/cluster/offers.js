@@ -27,7 +27,4 @@ function offer (serve) {
     native.offer(serve)
 }
 
-/** Which modules of Node.js have been loaded. A test runner's `process` is a copy of its own. */
-const loaded = () => runInThisContext("process").moduleLoadList
-
-module.exports = { loaded, offer }
+module.exports = { offer }

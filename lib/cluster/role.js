@@ -3,7 +3,8 @@
 const { readFileSync } = require("node:fs")
 const native = require("../native.js")
 const { isMainThread } = require("../thread.js")
-const { loaded, offer } = require("./offers.js")
+const { process } = require("../realm.js")
+const { offer } = require("./offers.js")
 
 /** What a process is to `mpm:`; the numbers are what the addon remembers for all threads and copies. A primary that serves its workers says so. */
 const UNKNOWN = 0, PRIMARY = 1, WORKER = 2, SERVING = 3
@@ -15,7 +16,7 @@ const isSeen = process.versions.bun === undefined && process.versions.deno === u
  * Whether node:cluster has been loaded. To load it costs more than the rest of this package, and a process that has not loaded
  * it is no worker and has none. Where that is not to be seen, it is taken as loaded.
  */
-const clusterIsLoaded = () => !isSeen || loaded()?.includes("NativeModule cluster") !== false
+const clusterIsLoaded = () => !isSeen || process.moduleLoadList?.includes("NativeModule cluster") !== false
 
 /** At the load of the package: finds out the role of the process, and begins to serve those who depend on it. */
 function join () {
