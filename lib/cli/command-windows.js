@@ -2,7 +2,7 @@
 
 const { spawn } = require("node:child_process")
 
-/** A command. What it has started is not followed. */
+/** A command. The lock lasts as long as it does itself. */
 class Command {
     #child
 
@@ -31,8 +31,9 @@ class Command {
         this.#child.kill(name)
     }
 
-    end (name) {
-        this.#child.kill(name)
+    /** Ends it and all that has come from it, as far as each parent is still there. */
+    end () {
+        spawn("taskkill", [ "/pid", String(this.#child.pid), "/t", "/f" ], { stdio: "ignore" }).on("error", () => this.#child.kill())
     }
 }
 
