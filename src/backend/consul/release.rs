@@ -37,6 +37,7 @@ impl Consul {
             self.forget(ask);
             return Ok(Released::Freed);
         }
+        self.after_others(ask, &sessions).await?;
         let mut released = Released::NotHeld;
         for _ in 0..PERSISTENCE {
             let (view, _) = self.view(&ask.id).await?;
@@ -92,7 +93,24 @@ impl Consul {
         })
     }
 
-    /// The short way for one of several readers of this process: another one closes behind them.
+    /// Waits for the readers of this process who have gone the short way before, and count on it that somebody closes behind them: what
+    /// they have sent may be slower than what is sent now.
+    async fn after_others(&self, ask: &Ask, sessions: &Sessions) -> Result<()> {
+        let is_reader = |trace: &Trace| matches!(trace.hold(), Some(hold) if hold.ask.id == ask.id && hold.kind.group().is_some());
+        let others: Vec<_> = self
+            .traces
+            .borrow()
+            .iter()
+            .filter(|(owner, trace)| **owner != ask.owner && trace.leaving.get() && is_reader(trace))
+            .map(|(_, trace)| trace.clone())
+            .collect();
+        for other in others {
+            self.settle(&other, sessions).await?;
+        }
+        Ok(())
+    }
+
+    /// The short way for one of several readers of this process: another one closes behind them, and waits for their going.
     async fn leave_to_others(&self, ask: &Ask, trace: &Rc<Trace>, index: u64, group: String) -> Result<bool> {
         let reader = keys::reader(&ask.id, &ask.owner.0);
         let ops = vec![
