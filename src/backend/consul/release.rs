@@ -96,7 +96,8 @@ impl Consul {
     /// Waits for the readers of this process who have gone the short way before, and count on it that somebody closes behind them: what
     /// they have sent may be slower than what is sent now.
     async fn after_others(&self, ask: &Ask, sessions: &Sessions) -> Result<()> {
-        let is_reader = |trace: &Trace| matches!(trace.hold(), Some(hold) if hold.ask.id == ask.id && hold.kind.group().is_some());
+        let is_reader =
+            |trace: &Trace| matches!(trace.hold(), Some(hold) if hold.ask.id == ask.id && hold.kind.group().is_some());
         let others: Vec<_> = self
             .traces
             .borrow()
