@@ -71,6 +71,20 @@ export function lifecycle (world) {
         endOf(child)
     })
 
+    test("process.exit while close() is under way leaves nothing behind", async (t) => {
+        for (let round = 0; round < 6; round++) {
+            const child = await started(t, `
+                const lock = await mutex.lock({ shared: true })
+                lock.release().catch(() => {})
+                for (const each of [ mutex, other ])
+                    each.close().catch(() => {})
+                setTimeout(() => process.exit(7), ${round * 2})
+            `)
+            assert.deepEqual(await child.exit(PATIENT), { code: 7, signal: null })
+            endOf(child)
+        }
+    })
+
     if (world.processes) {
         for (const end of [ "process.exit(0)", "process.exitCode = 0", "process.on('uncaughtException', () => process.exit(0)); throw new Error('x')" ])
             test(`a process that ends while holding frees its lock at once: ${end}`, async (t) => {

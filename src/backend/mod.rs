@@ -14,6 +14,7 @@
 //! the queue where the server still has it.
 
 pub mod consul;
+mod errands;
 pub mod etcd;
 pub mod express;
 pub mod pgsql;
@@ -33,6 +34,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+
+pub use errands::Errands;
 
 /// What an asynchronous operation of a backend gives: a future of this thread.
 pub type Task<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

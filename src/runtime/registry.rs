@@ -6,7 +6,7 @@ use super::express::{Adoption, Express, Presence};
 use super::leaving;
 use super::opening::{Connection, at_once_or_later};
 use super::request::{Phase, Request};
-use crate::backend::{self, Ask, Attempt, Identity, Owner};
+use crate::backend::{self, Ask, Attempt, Errands, Identity, Owner};
 use crate::clock;
 use crate::core::lease::Lease;
 use crate::core::mode::Mode;
@@ -43,6 +43,8 @@ pub struct Registry {
     pub arriving: RefCell<HashMap<MutexId, EnvId>>,
     pub mutexes: RefCell<HashMap<MutexId, Rc<Open>>>,
     pub requests: Requests,
+    /// Mutexes that are being closed, and the servers whose last ones they were.
+    closing: Errands,
 }
 
 /// Takes commands until the process ends.
@@ -69,6 +71,7 @@ impl Registry {
             arriving: RefCell::default(),
             mutexes: RefCell::default(),
             requests: Requests::default(),
+            closing: Errands::default(),
         }
     }
 
@@ -99,7 +102,7 @@ impl Registry {
             Command::Query { mutex, call } => self.query(mutex, call),
             Command::Close { mutex, call } => {
                 let this = self.clone();
-                tokio::task::spawn_local(async move {
+                self.closing.run(async move {
                     this.close(mutex).await;
                     this.sink.notify(call, Notice::Done);
                 });
@@ -108,24 +111,18 @@ impl Registry {
                 self.arriving.borrow_mut().retain(|_, of| *of != env);
                 for mutex in self.mutexes_where(|open| open.env == env) {
                     let this = self.clone();
-                    tokio::task::spawn_local(async move { this.close(mutex).await });
+                    self.closing.run(async move { this.close(mutex).await });
                 }
             }
             Command::Shutdown { done } => {
                 self.arriving.borrow_mut().clear();
+                for mutex in self.mutexes_where(|_| true) {
+                    let this = self.clone();
+                    self.closing.run(async move { this.close(mutex).await });
+                }
                 let this = self.clone();
                 tokio::task::spawn_local(async move {
-                    let closing: Vec<_> = this
-                        .mutexes_where(|_| true)
-                        .into_iter()
-                        .map(|mutex| {
-                            let this = this.clone();
-                            tokio::task::spawn_local(async move { this.close(mutex).await })
-                        })
-                        .collect();
-                    for task in closing {
-                        let _ = task.await;
-                    }
+                    this.closing.done().await;
                     // Nobody listens any more if the time limit has passed.
                     let _ = done.send(());
                 });

@@ -67,7 +67,7 @@ impl Consul {
             return;
         }
         if let Some(consul) = self.strong() {
-            tokio::task::spawn_local(async move { consul.delete(rested).await });
+            self.errands.run(async move { consul.delete(rested).await });
         }
     }
 

@@ -98,17 +98,15 @@ impl Consul {
         let _ = tokio::time::timeout(self.link.patience, async {
             let sessions = self.sessions.borrow_mut().take();
             self.tidy_all().await;
-            let spare = self.spare.borrow_mut().take();
-            let (own, leads) = match &sessions {
-                Some(sessions) => {
-                    sessions.ended.set(true);
-                    (Some(&sessions.own), Some(&sessions.leads))
-                }
-                None => (None, None),
-            };
-            for session in [leads, own, spare.as_ref()].into_iter().flatten() {
-                let _ = session::destroy(&self.link, session).await;
+            if let Some(sessions) = sessions {
+                sessions.ended.set(true);
+                sessions.destroy(&self.link).await;
             }
+            let spare = self.spare.borrow_mut().take();
+            if let Some(spare) = spare {
+                let _ = session::destroy(&self.link, &spare).await;
+            }
+            self.errands.done().await;
         })
         .await;
         self.upset.notify_waiters();

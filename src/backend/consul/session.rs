@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What is to become of a session's keys when it ends.
@@ -80,11 +81,18 @@ impl Terms {
     }
 
     /// Makes both sessions and the process's key.
-    pub async fn establish(&self, link: &Link, identity: &Identity) -> Result<Sessions> {
+    pub async fn establish(&self, link: &Link, identity: &Identity) -> Result<Rc<Sessions>> {
         let leader = link.leader(Lane::Call).await?;
         let sent = clock::now();
         let own = self.create(link, Behavior::Delete).await?;
-        let leads = self.create(link, Behavior::Release).await?;
+        let leads = match self.create(link, Behavior::Release).await {
+            Ok(leads) => leads,
+            Err(fault) => {
+                // It ends by itself if this fails.
+                let _ = destroy(link, &own).await;
+                return Err(fault.into());
+            }
+        };
         let sessions = Sessions {
             key: keys::process(&own),
             own,
@@ -95,8 +103,11 @@ impl Terms {
             leader: RefCell::new(leader),
             ended: Cell::new(false),
         };
-        sessions.write_fence(link, identity).await?;
-        Ok(sessions)
+        if let Err(error) = sessions.write_fence(link, identity).await {
+            sessions.destroy(link).await;
+            return Err(error);
+        }
+        Ok(Rc::new(sessions))
     }
 }
 
@@ -110,6 +121,13 @@ impl Sessions {
     /// The check that every transaction which makes something begins with.
     pub fn fence(&self) -> Op {
         Op::CheckIndex(self.key.clone(), self.fence.get())
+    }
+
+    /// Ends both. They are not renewed any more, and end by themselves if this fails.
+    pub async fn destroy(&self, link: &Link) {
+        for session in [&self.leads, &self.own] {
+            let _ = destroy(link, session).await;
+        }
     }
 
     /// Makes every request that is still on its way ineffective.

@@ -10,7 +10,7 @@ use super::session::{self, Sessions, Terms as SessionTerms};
 use super::txn::{Op, Outcome};
 use super::view::View;
 use super::watch::Watches;
-use crate::backend::{Ask, Context, Event, Owner};
+use crate::backend::{Ask, Context, Errands, Event, Owner};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::core::time::Moment;
@@ -19,8 +19,9 @@ use crate::url::Server;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// One Consul server, for all mutexes of this process.
 pub struct Consul {
@@ -33,7 +34,9 @@ pub struct Consul {
     pub read_wait: Duration,
     session_terms: SessionTerms,
     pub sessions: RefCell<Option<Rc<Sessions>>>,
-    establishing: tokio::sync::Mutex<()>,
+    establishing: Arc<tokio::sync::Mutex<()>>,
+    /// Sessions that are being made or ended, and keys that are being deleted.
+    pub errands: Errands,
     pub traces: RefCell<HashMap<Owner, Rc<Trace>>>,
     /// When the last renewal of each readers' session was sent that is proven.
     pub groups: RefCell<HashMap<String, Moment>>,
@@ -73,7 +76,8 @@ impl Consul {
             read_wait: options.read_wait,
             session_terms,
             sessions: RefCell::new(None),
-            establishing: tokio::sync::Mutex::new(()),
+            establishing: Arc::default(),
+            errands: Errands::default(),
             traces: RefCell::default(),
             groups: RefCell::default(),
             spare: RefCell::new(None),
@@ -100,7 +104,7 @@ impl Consul {
         if let Some(sessions) = self.lively_sessions() {
             return Ok(sessions);
         }
-        let _turn = self.establishing.lock().await;
+        let turn = self.establishing.clone().lock_owned().await;
         if let Some(sessions) = self.lively_sessions() {
             return Ok(sessions);
         }
@@ -109,10 +113,36 @@ impl Consul {
         {
             return Ok(sessions);
         }
-        let sessions = Rc::new(self.session_terms.establish(&self.link, &self.context.identity).await?);
+        let (terms, link, identity) = (
+            self.session_terms.clone(),
+            self.link.clone(),
+            self.context.identity.clone(),
+        );
+        let (me, (tell, told)) = (self.weak(), oneshot::channel());
+        // To the end, whoever waits for it: half a session that nobody knows would stay for all its time.
+        self.errands.run(async move {
+            let _turn = turn;
+            let mut made = terms.establish(&link, &identity).await;
+            if let Ok(sessions) = &made
+                && !me.upgrade().is_some_and(|consul| consul.begin(sessions))
+            {
+                sessions.destroy(&link).await;
+                made = Err(closed(&link));
+            }
+            // Whoever asked may not wait any more.
+            let _ = tell.send(made);
+        });
+        told.await.unwrap_or_else(|_| Err(closed(&self.link)))
+    }
+
+    /// From now on these are the sessions, unless all is over.
+    fn begin(&self, sessions: &Rc<Sessions>) -> bool {
+        if self.closed.get() {
+            return false;
+        }
         *self.sessions.borrow_mut() = Some(sessions.clone());
         self.watch_session(&sessions.leads);
-        Ok(sessions)
+        true
     }
 
     /// The sessions of this process, unless they are known to have ended.
@@ -139,12 +169,7 @@ impl Consul {
         self.upset.notify_waiters();
         // Where only one of the two ended, the other must not go on locking keys.
         let (link, sessions) = (self.link.clone(), sessions.clone());
-        tokio::task::spawn_local(async move {
-            for session in [&sessions.own, &sessions.leads] {
-                // It is not renewed any more, and ends by itself if this fails.
-                let _ = session::destroy(&link, session).await;
-            }
-        });
+        self.errands.run(async move { sessions.destroy(&link).await });
     }
 
     /// Ends these holds and tells of it, all at once.
@@ -245,10 +270,14 @@ impl Consul {
         } else if spare.as_deref() != Some(group.as_str()) {
             self.groups.borrow_mut().remove(&group);
             let link = self.link.clone();
-            tokio::task::spawn_local(async move {
+            self.errands.run(async move {
                 // It is not renewed any more, and ends by itself if this fails.
                 let _ = session::destroy(&link, &group).await;
             });
         }
     }
+}
+
+fn closed(link: &Link) -> Error {
+    link.peer.away("the connection was closed".into()).into()
 }

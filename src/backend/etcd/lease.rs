@@ -16,6 +16,7 @@ use crate::core::time::Moment;
 use crate::error::{Error, Kind};
 use etcd_client::{KeyValue, LeaseGrantOptions, ResponseHeader};
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +83,13 @@ impl HoldKind {
             HoldKind::Shared { common } => main.value() == SHARED && main.lease() == common && reader.is_some(),
         })
     }
+}
+
+/// The common leases that a reader of the lock `id` has brought or joined.
+#[derive(Debug, Clone)]
+pub struct Commons {
+    pub id: Arc<str>,
+    pub leases: HashSet<i64>,
 }
 
 /// The task that watches a hold; dropping this ends it.
@@ -174,15 +182,7 @@ async fn ask_to_keep_alive(to: &Connection, lease: i64) -> Result<KeptAlive, Sta
     answer.ok_or_else(|| Status::unavailable("the stream of keep-alives ended"))
 }
 
-/// Grants a lease; the moment returned is before anything was sent.
-pub async fn grant(link: &Link, ttl: Duration) -> Result<(i64, Moment), Fault> {
-    let lease = random_number()?;
-    let sent = clock::now();
-    grant_as(link, lease, ttl).await?;
-    Ok((lease, sent))
-}
-
-/// Grants the lease of this number, unless it was granted already.
+/// Grants the lease of this number, unless an earlier message of ours did.
 pub async fn grant_as(link: &Link, lease: i64, ttl: Duration) -> Result<(), Fault> {
     let seconds = whole_seconds(ttl);
     let exchange = async |to: Arc<Connection>| {

@@ -19,12 +19,13 @@
 //!
 //! All that only 1.1.2 needs is in [`legacy`]. [`bundle`] sends short transactions of many locks as one; [`hold`] watches
 //! what is held, and knows who comes next; [`store`] has the process's own state.
-//! The files use each other in one direction: channel, fault, link, watch, lease, bundle, store, session, view, hold, exclusive, shared, release.
+//! The files use each other in one direction: channel, fault, link, watch, lease, bundle, store, granting, session, view, hold, exclusive, shared, release.
 
 mod bundle;
 mod channel;
 mod exclusive;
 mod fault;
+mod granting;
 mod hold;
 mod keys;
 mod lease;

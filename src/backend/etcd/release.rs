@@ -44,7 +44,6 @@ impl Etcd {
         };
         let believed = self.holds.borrow_mut().remove(owner).is_some();
         self.unsure.borrow_mut().remove(owner);
-        self.end_opened(&ask.id, owner);
         self.leaving.borrow_mut().remove(owner);
         Ok(match found {
             Found::Hold => Released::Freed,
@@ -62,6 +61,17 @@ impl Etcd {
         match leaving.run().await {
             Err(Fault::Full(full)) => leaving.only_delete(full).await,
             other => other,
+        }
+    }
+
+    /// Ends the common leases that this reader, who has left, was under, but for the one that others are `still` under. Only who
+    /// brought a common lease puts the main key under it, and can no longer do so.
+    pub fn end_commons(&self, owner: &Owner, still: Option<i64>) {
+        let left = self.commons.borrow_mut().remove(owner);
+        for lease in left.into_iter().flat_map(|commons| commons.leases) {
+            if Some(lease) != still {
+                self.revoke_soon(lease);
+            }
         }
     }
 
@@ -107,7 +117,11 @@ impl<'a> Leaving<'a> {
             mode: Mode::Shared,
             held: vec![keys.main_is(SHARED), present(keys.reader(owner)), before, after],
             own: vec![own.clone()],
-            rest: vec![own, TxnOp::delete(keys.place(owner), None)],
+            rest: vec![
+                own,
+                TxnOp::delete(keys.place(owner), None),
+                TxnOp::get(&*keys.main, None),
+            ],
             keys,
         }
     }
@@ -222,13 +236,13 @@ impl<'a> Leaving<'a> {
         let room = etcd.make_room(id, keys, demand, &first, exchange).await;
         let mut conditions = self.held.clone();
         conditions.push(still_waits(&first));
-        let result = match etcd.counted(self.pass(conditions, &first, room.as_ref())).await {
+        match etcd.counted(self.pass(conditions, &first, room.as_ref())).await {
             // The waiter's lease: its place goes with it, and the next look finds another.
             Err(Fault::LeaseGone) => Ok((false, false)),
             Err(fault) => Err(fault),
             Ok((response, repeated)) => {
                 if response.succeeded() {
-                    match (&room, demand) {
+                    match (room, demand) {
                         (Some(room), _) => etcd.made_room(id, room, revision(&response)),
                         (None, None) => etcd.mark_demand(id, keys).await,
                         (None, Some(_)) => {}
@@ -236,11 +250,7 @@ impl<'a> Leaving<'a> {
                 }
                 Ok((response.succeeded(), repeated))
             }
-        };
-        if let (Some(room), Ok((false, _)) | Err(_)) = (&room, &result) {
-            etcd.made_no_room(room);
         }
-        result
     }
 
     /// Gives the main key to `first`, if it wants it alone and no room is to be made for 1.1.2. Otherwise the key goes, and
@@ -270,16 +280,15 @@ impl<'a> Leaving<'a> {
 
     /// Nobody needs the lease of the readers any more.
     fn handed_over(&self) -> Found {
-        let hold = self.etcd.holds.borrow();
-        if let Some(common) = hold.get(self.owner).and_then(|hold| hold.kind.common()) {
-            self.etcd.revoke_soon(common);
-        }
+        self.etcd.end_commons(self.owner, None);
         Found::Hold
     }
 
     /// What was found if the main key did not go with the ask: perhaps a reader of several.
     fn found(&self, response: &TxnResponse, repeated: bool) -> Found {
         let answers = response.op_responses();
+        self.etcd
+            .end_commons(self.owner, pair(&answers, 2).map(KeyValue::lease));
         let has_deleted = matches!(answers.first(), Some(TxnOpResponse::Delete(gone)) if gone.deleted() > 0);
         if has_deleted && (response.succeeded() || self.mode == Mode::Shared) {
             Found::Hold

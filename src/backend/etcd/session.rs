@@ -1,16 +1,14 @@
 //! The session of a process: opened by the first ask, renewed and proven for all that it holds, and ended.
 //!
 //! One lease per process and server, besides one per lock that is held shared. etcd deletes its keys when it was not kept alive for
-//! its time to live, so the process's places and holds go together. Its number is chosen here, so that a grant whose reply was
-//! lost is recognised rather than left behind.
+//! its time to live, so the process's places and holds go together.
 
 use super::bundle::pair;
 use super::fault::{Fault, unreachable};
 use super::keys::{Keys, value_of};
-use super::lease::{self, Hold, HoldKind, Renewal, Session, grant_as, keep_alive, random_number};
+use super::lease::{self, Hold, Renewal, Session, keep_alive};
 use super::store::{Etcd, get, read};
 use crate::backend::{Ask, Event, Owner, Refusal, Stage};
-use crate::clock;
 use crate::error::{Error, Kind, Result};
 use etcd_client::{Txn, TxnOp, TxnResponse};
 use std::cell::Cell;
@@ -57,18 +55,10 @@ impl Etcd {
         {
             return Ok(session);
         }
-        // Whoever was to have it may have been cancelled while the server was asked. Its lease may exist since then, so it is
-        // taken up with the time at which it was first asked for.
-        let (lease, sent) = match self.unfinished.get() {
-            Some((lease, sent)) if clock::now().since(sent) < self.ttl / 2 => (lease, sent),
-            _ => (random_number()?, clock::now()),
-        };
-        self.unfinished.set(Some((lease, sent)));
-        grant_as(&self.link, lease, self.ttl).await?;
-        self.unfinished.set(None);
+        let lease = self.new_lease(self.ttl).await?;
         let session = Rc::new(Session {
-            lease,
-            renewed: Cell::new(sent),
+            renewed: Cell::new(lease.sent),
+            lease: lease.keep(),
             key: keys.main.clone(),
         });
         *self.session.borrow_mut() = Some(session.clone());
@@ -283,20 +273,17 @@ impl Etcd {
 
     /// Leaves what is held shared, then ends the session with everything else.
     pub async fn end(&self) {
-        let holds = self.holds.borrow().clone();
-        for (owner, hold) in holds {
-            if let HoldKind::Shared { .. } = hold.kind {
-                let _ = self.leave_readers(&hold.id, &owner).await;
-            }
+        let readers = self.commons.borrow().clone();
+        for (owner, commons) in readers {
+            let _ = self.leave_readers(&commons.id, &owner).await;
         }
         self.holds.borrow_mut().clear();
-        let session = self.session.borrow_mut().take().map(|session| session.lease);
-        let unfinished = self.unfinished.take().map(|(lease, _)| lease);
-        for lease in session.into_iter().chain(unfinished) {
-            let _ = lease::revoke(&self.link, lease).await;
+        let session = self.session.borrow_mut().take();
+        if let Some(session) = session {
+            let _ = lease::revoke(&self.link, session.lease).await;
         }
         let _ = self.forget_demand().await;
-        self.cleared().await;
+        self.errands.done().await;
         self.sessions.send_modify(|number| *number += 1);
     }
 }

@@ -9,20 +9,19 @@
 //! Whoever arrives while anybody waits takes a place in the queue, shared or not, so that readers cannot keep a writer out. The
 //! run of shared waiters at the head comes in one by one, each as the place before it goes.
 
-use super::bundle::{pair, revision};
+use super::bundle::revision;
 use super::fault::Fault;
 use super::hold::Contention;
 use super::keys::{Keys, SHARED, absent, lease_of, value_of};
-use super::lease::{HoldKind, Renewal, Session, grant_as, keep_alive, random_number, revoke};
+use super::lease::{Commons, HoldKind, Renewal, Session, keep_alive};
 use super::legacy::room::StandBack;
-use super::store::{Etcd, read};
+use super::store::Etcd;
 use super::view::{View, name, pause};
-use crate::backend::{Ask, Attempt, Owner, Refusal, Taken};
-use crate::clock;
+use crate::backend::{Ask, Attempt, Refusal, Taken};
 use crate::core::time::Moment;
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
+use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// How often [`Attempt::Try`] looks again when others change the lock between its look and its step.
 const TRIES: usize = 8;
@@ -205,26 +204,8 @@ impl Reader<'_> {
         let Self { etcd, ask, keys, .. } = *self;
         let owner = &ask.owner;
         let gap = view.gap.as_ref().map_or(0, KeyValue::mod_revision);
-        let common = random_number()?;
-        etcd.opened.borrow_mut().push(Opened {
-            owner: owner.clone(),
-            lease: common,
-            granted: false,
-        });
-        let sent = clock::now();
-        let granted = grant_as(&etcd.link, common, etcd.ttl).await;
-        if granted.is_err() {
-            self.unused(common);
-        }
-        granted?;
-        if let Some(opened) = etcd
-            .opened
-            .borrow_mut()
-            .iter_mut()
-            .find(|opened| opened.lease == common)
-        {
-            opened.granted = true;
-        }
+        let new = etcd.new_lease(etcd.ttl).await?;
+        let (common, sent) = (new.number, new.sent);
         let txn = Txn::new()
             .when([
                 keys.is_free(),
@@ -238,21 +219,18 @@ impl Reader<'_> {
                 TxnOp::delete(keys.place(owner), None),
                 TxnOp::delete(&*keys.gap, None),
             ]);
+        // From now on others may live under it, should nobody hear of the answer. What becomes of it is seen when this one leaves.
+        self.note(common);
+        new.keep();
         let response = etcd.first_message(owner, session.lease, etcd.counted(txn)).await?;
         if !response.succeeded() {
             // Otherwise an earlier message of the same exchange may have come in, and the main key stand under this lease.
             if !etcd.unsure.borrow().contains_key(owner) {
-                self.unused(common);
+                etcd.end_commons(owner, None);
             }
             return Ok(Step::Again);
         }
         Ok(self.come_in(session, common, revision(&response), sent))
-    }
-
-    /// Nothing lives under this common lease, nor will.
-    fn unused(&self, common: i64) {
-        self.etcd.opened.borrow_mut().retain(|opened| opened.lease != common);
-        self.etcd.revoke_soon(common);
     }
 
     /// Notes the grant, unless the session ended meanwhile and took the reader's key with it. `sent` is when the common lease
@@ -262,11 +240,21 @@ impl Reader<'_> {
         if !etcd.is_current(session) {
             return Step::Again;
         }
-        // From now on the hold knows it.
-        etcd.opened.borrow_mut().retain(|opened| opened.lease != common);
+        self.note(common);
         let leased_at = session.renewed.get().min(sent);
         let kind = HoldKind::Shared { common };
         Step::In(etcd.granted(ask, session.lease, kind, revision, leased_at, Contention::None))
+    }
+
+    /// Remembers that this reader has to do with the lease `common` until it has left.
+    fn note(&self, common: i64) {
+        let new = || Commons {
+            id: self.ask.id.clone(),
+            leases: HashSet::new(),
+        };
+        let mut all = self.etcd.commons.borrow_mut();
+        let commons = all.entry(self.ask.owner.clone()).or_insert_with(new);
+        commons.leases.insert(common);
     }
 
     /// Takes back a reader's key, created at revision `created`, that the main key no longer covers. A later one stays,
@@ -278,39 +266,5 @@ impl Reader<'_> {
             .and_then([TxnOp::delete(&*own, None)]);
         self.etcd.txn(txn).await?;
         Ok(Step::Again)
-    }
-}
-
-/// A common lease that a first reader has asked for, without knowing yet that the main key stands under it.
-pub struct Opened {
-    owner: Owner,
-    lease: i64,
-    /// Whether the server has said that there is such a lease.
-    granted: bool,
-}
-
-impl Etcd {
-    /// An ask has left, and nothing that it sent can succeed any more: common leases that it has asked for are ended, unless others
-    /// came in under them.
-    pub fn end_opened(&self, id: &Arc<str>, owner: &Owner) {
-        let opened: Vec<_> = self
-            .opened
-            .borrow_mut()
-            .extract_if(.., |opened| opened.owner == *owner)
-            .collect();
-        for Opened { lease, granted, .. } in opened {
-            let main = Keys::new(id).main;
-            self.clear_soon(async move |etcd| {
-                if !granted {
-                    // The first message may be on its way still.
-                    grant_as(&etcd.link, lease, etcd.ttl).await?;
-                }
-                let response = read(&etcd.link, Txn::new().and_then([TxnOp::get(&*main, None)])).await?;
-                match pair(&response.op_responses(), 0) {
-                    Some(main) if main.lease() == lease => Ok(()),
-                    _ => revoke(&etcd.link, lease).await,
-                }
-            });
-        }
     }
 }

@@ -3,12 +3,11 @@
 use super::bundle::{self, Answer, Bundles};
 use super::fault::{Fault, unreachable};
 use super::keys;
-use super::lease::{self, Hold, Session, whole_seconds};
+use super::lease::{Commons, Hold, Session, whole_seconds};
 use super::legacy::Demand;
 use super::link::{Connection, Link};
-use super::shared::Opened;
 use super::watch::Hub;
-use crate::backend::{Context, Owner, Task};
+use crate::backend::{Context, Errands, Owner, Task};
 use crate::clock;
 use crate::core::time::Moment;
 use crate::options::RemoteOptions;
@@ -19,7 +18,6 @@ use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
 
 pub struct Etcd {
     /// For the tasks that run beside.
@@ -32,8 +30,6 @@ pub struct Etcd {
     pub hub: Hub,
     bundles: Rc<Bundles>,
     pub session: RefCell<Option<Rc<Session>>>,
-    /// The lease of a session that nobody waited for to the end, and when it was first asked for.
-    pub unfinished: Cell<Option<(i64, Moment)>>,
     /// One at a time opens or checks the session.
     pub opening: tokio::sync::Mutex<()>,
     /// Counts sessions; waiters watch it, because their places go with the session.
@@ -41,10 +37,10 @@ pub struct Etcd {
     pub holds: RefCell<HashMap<Owner, Hold>>,
     /// Asks whose first message may be on its way still, with the lease that it carries.
     pub unsure: RefCell<HashMap<Owner, i64>>,
-    /// What first readers of this process have asked for, until they are in or have withdrawn all that they sent.
-    pub opened: RefCell<Vec<Opened>>,
-    /// Tasks that end leases nobody needs any more.
-    clearing: RefCell<Vec<JoinHandle<()>>>,
+    /// The common leases that each of our readers has brought or joined.
+    pub commons: RefCell<HashMap<Owner, Commons>>,
+    /// What goes on beside, see [`super::granting`].
+    pub errands: Errands,
     /// Asks whose release has begun.
     pub leaving: RefCell<HashSet<Owner>>,
     pub demand: Demand,
@@ -65,13 +61,12 @@ impl Etcd {
             hub: Hub::default(),
             bundles: Bundles::new(server),
             session: RefCell::new(None),
-            unfinished: Cell::new(None),
             opening: tokio::sync::Mutex::new(()),
             sessions: tokio::sync::watch::Sender::new(0),
             holds: RefCell::default(),
             unsure: RefCell::default(),
-            opened: RefCell::default(),
-            clearing: RefCell::default(),
+            commons: RefCell::default(),
+            errands: Errands::default(),
             leaving: RefCell::default(),
             demand: Demand::default(),
             answered: Cell::new(None),
@@ -158,33 +153,6 @@ impl Etcd {
 
     pub fn is_current(&self, session: &Session) -> bool {
         self.current().is_some_and(|current| current.lease == session.lease)
-    }
-
-    /// Ends a lease that no key needs any more, without making anybody wait.
-    pub fn revoke_soon(&self, lease: i64) {
-        self.clear_soon(async move |etcd| lease::revoke(&etcd.link, lease).await);
-    }
-
-    /// Clears something away that would end by itself, without making anybody wait but whoever closes.
-    pub fn clear_soon(&self, clear: impl AsyncFnOnce(Rc<Etcd>) -> Result<(), Fault> + 'static) {
-        let me = self.me.clone();
-        let task = tokio::task::spawn_local(async move {
-            if let Some(etcd) = me.upgrade() {
-                // If it fails, it ends by itself.
-                let _ = clear(etcd).await;
-            }
-        });
-        let mut clearing = self.clearing.borrow_mut();
-        clearing.retain(|task| !task.is_finished());
-        clearing.push(task);
-    }
-
-    /// Resolves when what was to be cleared away is.
-    pub async fn cleared(&self) {
-        let clearing = self.clearing.take();
-        for task in clearing {
-            let _ = task.await;
-        }
     }
 
     pub fn closed(&self) -> Fault {

@@ -12,6 +12,7 @@
 use super::{ALONE, Due, Mark, length, written_length};
 use crate::backend::etcd::bundle::{pair, pairs, revision};
 use crate::backend::etcd::fault::Fault;
+use crate::backend::etcd::granting::NewLease;
 use crate::backend::etcd::keys::{Keys, absent, info_of, lease_of};
 use crate::backend::etcd::lease::{self, Successor};
 use crate::backend::etcd::link::Connection;
@@ -34,9 +35,8 @@ const LOCKS_PER_READ: usize = 40;
 /// Room that a release makes, in its transaction.
 pub struct Room {
     pub operations: Vec<TxnOp>,
-    lease: i64,
-    /// The lease was granted for this.
-    is_new: bool,
+    /// The lease, if it was granted for this.
+    new: Option<NewLease>,
     length: Duration,
     began: Moment,
 }
@@ -68,9 +68,12 @@ impl Etcd {
             Some(mark) => lease::keep_alive(&self.link, mark.lease()).await.map(|_| mark.lease()),
             None => Err(Fault::LeaseGone),
         };
-        let (lease, is_new) = match kept {
-            Ok(lease) => (lease, false),
-            Err(_) => (lease::grant(&self.link, REMEMBERED).await.ok()?.0, true),
+        let (lease, new) = match kept {
+            Ok(lease) => (lease, None),
+            Err(_) => {
+                let new = self.new_lease(REMEMBERED).await.ok()?;
+                (new.number, Some(new))
+            }
         };
         let length = length(exchange);
         Some(Room {
@@ -78,44 +81,33 @@ impl Etcd {
                 TxnOp::put(&*keys.gap, length.as_millis().to_string(), Some(lease_of(lease))),
                 TxnOp::put(&*keys.demand, "", Some(lease_of(lease))),
             ],
-            lease,
-            is_new,
+            new,
             length,
             began,
         })
     }
 
     /// The transaction with `room` in it was made, at `revision`.
-    pub fn made_room(&self, id: &str, room: &Room, revision: i64) {
+    pub fn made_room(&self, id: &str, room: Room, revision: i64) {
+        room.new.map(NewLease::keep);
         let began = room.began;
         self.demand.remember(id, Mark { revision, began });
         self.end_gap(Keys::new(id), revision, room.length);
     }
 
-    /// The transaction with `room` in it was not made.
-    pub fn made_no_room(&self, room: &Room) {
-        if room.is_new {
-            self.revoke_soon(room.lease);
-        }
-    }
-
     /// Writes down that others wait from now on, if that does not stand there yet.
     pub async fn mark_demand(&self, id: &str, keys: &Keys) {
-        let Ok((lease, began)) = lease::grant(&self.link, REMEMBERED).await else {
+        let Ok(lease) = self.new_lease(REMEMBERED).await else {
             return;
         };
-        let txn =
-            Txn::new()
-                .when([absent(&*keys.demand)])
-                .and_then([TxnOp::put(&*keys.demand, "", Some(lease_of(lease)))]);
-        match self.counted(txn).await {
-            Ok((response, _)) if response.succeeded() => {
-                let revision = revision(&response);
-                self.demand.remember(id, Mark { revision, began });
-            }
-            // An earlier message of the same exchange may have written it after all.
-            Ok((_, true)) | Err(_) => {}
-            Ok((_, false)) => self.revoke_soon(lease),
+        let put = TxnOp::put(&*keys.demand, "", Some(lease_of(lease.number)));
+        let txn = Txn::new().when([absent(&*keys.demand)]).and_then([put]);
+        if let Ok(response) = self.txn(txn).await
+            && response.succeeded()
+        {
+            let (revision, began) = (revision(&response), lease.sent);
+            self.demand.remember(id, Mark { revision, began });
+            lease.keep();
         }
     }
 

@@ -110,7 +110,7 @@ fn many_shared_holds_are_renewed_in_a_few_rounds() {
 }
 
 #[test]
-fn a_shared_ask_that_is_withdrawn_at_any_moment_leaves_nothing_and_no_lease() {
+fn a_shared_ask_that_is_withdrawn_at_any_moment_leaves_no_key_and_no_lease() {
     run(async {
         let etcd = start();
         let server = etcd.server(TTL);
@@ -147,6 +147,39 @@ fn a_shared_ask_that_is_withdrawn_at_any_moment_leaves_nothing_and_no_lease() {
         renewals.iter().for_each(|renewal| renewal.abort());
         if closed_in_time([a, b]).await {
             until_leases(&mut raw, 0).await;
+        }
+    });
+}
+
+#[test]
+fn what_is_withdrawn_at_any_moment_leaves_no_lease_behind_the_end_of_its_session() {
+    run(async {
+        let etcd = start();
+        let server = etcd.server(TTL);
+        let mut raw = Client::connect([format!("127.0.0.1:{}", etcd.port)], None)
+            .await
+            .unwrap();
+        for mode in [Mode::Exclusive, Mode::Shared] {
+            let mut micros = 0;
+            // Until the lock was reached in time, more than once: so every moment before that was one to withdraw in.
+            let mut reached = 0;
+            while reached < 3 {
+                let a = process(&server, "a").await;
+                let ask = a.ask("x", mode, Attempt::Wait);
+                let answer = timeout(Duration::from_micros(micros), a.backend.acquire(ask.clone())).await;
+                reached += u32::from(answer.is_ok());
+                micros += 200;
+                a.backend.release(ask).await.unwrap();
+                // Nothing is waited for here: what is left is left for good.
+                if closed_in_time([a]).await {
+                    assert_eq!(
+                        raw.leases().await.unwrap().leases().len(),
+                        0,
+                        "{mode:?} after {micros} µs"
+                    );
+                }
+                until_leases(&mut raw, 0).await;
+            }
         }
     });
 }
