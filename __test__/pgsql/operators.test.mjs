@@ -42,6 +42,25 @@ test("cancelled statements fail no call, and lose no lock", async (t) => {
     await noLeftovers(server)
 })
 
+test("a wait that is interrupted stays where it is in the queue, also where a role's errors end its sessions", async (t) => {
+    const server = await postgres(t, {})
+    await server.admin.query(`ALTER ROLE ${server.user} SET exit_on_error = on`)
+    const id = freshId()
+    const [ holder, waiter ] = [ await opened(t, server.url(id)), await opened(t, server.url(id, { connect_timeout: 31 })) ]
+    await holder.acquire()
+    const wait = waiter.lock()
+    await waitFor(async () => (await waiting(server)).length === 1, { what: "the waiter to wait" })
+    const [ { pid } ] = await waiting(server)
+    const since = async () => (await server.admin.query(`SELECT xact_start FROM pg_stat_activity WHERE pid = ${pid}`))[0]?.[0]
+    const before = await since()
+    await server.admin.query(`SELECT pg_cancel_backend(${pid})`)
+    await waitFor(async () => await since() !== before, { what: "the wait to begin anew" })
+    await waitFor(async () => (await waiting(server)).length === 1, { what: "the waiter to wait again" })
+    assert.equal((await waiting(server))[0].pid, pid)
+    await holder.release()
+    await (await wait).release()
+})
+
 test("a wait outlives a failover in which the next primary is a replica for a while", async (t) => {
     const [ former, next ] = [ await postgres(t, {}), await postgres(t, { standby: true }) ]
     const id = freshId()

@@ -231,7 +231,8 @@ pub const TERMINATE: &str = "SELECT s.pid, s.started, CASE WHEN a.backend_start 
 /// A role's own time limits would end a wait or the session of a hold. The TCP settings decide when the server gives up a
 /// client that has gone silent: later than that client gives up its holds, which is `ttl` after its last successful
 /// heartbeat, and soon after. Something in between may acknowledge what a dead client never sees: a session that `keeps_locks`
-/// is ended as well when it hears no statement for as long. `lock_timeout` is the net below [`refresh`], see [`wait`].
+/// is ended as well when it hears no statement for as long. `lock_timeout` is the net below [`refresh`], see [`wait`]; where each error
+/// ends its session (`exit_on_error`), an interruption would end the wait.
 /// `synchronous_commit = off` would answer before a token is on disk.
 pub fn settings(ttl: std::time::Duration, keeps_locks: bool) -> String {
     let silent = ttl.as_millis().div_ceil(1000) + 1;
@@ -243,6 +244,7 @@ pub fn settings(ttl: std::time::Duration, keeps_locks: bool) -> String {
         ("idle_session_timeout", idle.to_string()),
         ("idle_in_transaction_session_timeout", "0".to_owned()),
         ("transaction_timeout", "0".to_owned()),
+        ("exit_on_error", "off".to_owned()),
         ("default_transaction_isolation", "read committed".to_owned()),
         ("default_transaction_deferrable", "off".to_owned()),
         ("tcp_keepalives_idle", silent.to_string()),
