@@ -39,7 +39,7 @@ const JAVASCRIPT = [
     {
         name: "a worker that was cut off does not know", file: "lib/cluster/client.js",
         changes: [ [ "Atomics.load(this.#memory, this.#sign) !== this.#owner", "false" ] ],
-        target: "mpm", only: "a client computes", minutes: 1, says: OVERLAP
+        target: "mpm", only: "workers alone", minutes: 1, says: OVERLAP
     }
 ]
 
@@ -66,7 +66,7 @@ const RUST = [
         let sent = if ${broken("lease dated from the answer")} { now } else { sent };` ],
         [ "pub fn prove(&self, sent: Moment, now: Moment) {", `pub fn prove(&self, sent: Moment, now: Moment) {
         let sent = if ${broken("lease dated from the answer")} { now } else { sent };` ] ],
-        target: "redis", only: "the network is frozen", minutes: 1, says: OVERLAP
+        target: "redis", only: "and then swallows", minutes: 1, says: OVERLAP
     }
 ]
 

@@ -22,8 +22,9 @@ const say = (kind, details) => writeSync(log, `${JSON.stringify({ kind, at: Stri
 /** How long a client that was cut off from its parent goes on (milliseconds). */
 const ORPHANED = 2000
 
-/** How often a holder looks at its signal (milliseconds), and how long a look may be late before this process counts as having stood still. */
-const LOOK = 20, STANDSTILL = 250
+/** How often a holder looks at its signal (milliseconds), and how late one may be before this thread counts as having stood still
+ * (nanoseconds). */
+const LOOK = 20, STANDSTILL = 250_000_000n
 
 /**
  * Holds that the server itself ended early, by mistake, which nobody can know before it says so: etcd before 3.4.31 and 3.5.13, where a leader
@@ -34,11 +35,14 @@ const REVOKED = settings.target === "etcd" ? /its key is gone|etcd lease of this
 const NEWS = settings.timed ? 300_000_000n : 2n ** 62n
 
 let stopping = false
-let lastTick = now()
-let tick = lastTick
+let tick = now()
+/** When this thread last noticed that it had stood still. */
+let stoodAt = 0n
 setInterval(() => {
-    lastTick = tick
+    const before = tick
     tick = now()
+    if (tick - before > STANDSTILL)
+        stoodAt = tick
 }, LOOK).unref()
 
 /** Answers that a server under attack may give; everything else is a fault. */
@@ -169,7 +173,7 @@ class Flow {
             const reason = lock.signal.reason
             const over = REVOKED.test(reason?.message) ? looked - NEWS : looked
             history.lost(mutex.id, this.owner, { at: over > granted ? over : granted + 1n })
-            const stood = now() - tick > BigInt(STANDSTILL) * 1_000_000n
+            const stood = stoodAt > looked || now() - tick > STANDSTILL
             say("lost", { id: mutex.id, owner: this.owner, reason: reason?.message, code: reason?.code })
             if (late > 1_000_000_000n && !stood)
                 say("unexpected", { late: Number(late), message: `a loss was told ${late / 1_000_000n} ms after the last look that said held` })

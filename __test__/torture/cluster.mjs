@@ -15,6 +15,8 @@ const draw = randomness(settings.seed)
 const random = () => draw(1_000_000) / 1_000_000
 let stopping = false
 let number = 0
+/** The workers that have come so far that a fault can find them at work. */
+const atWork = new Set()
 
 function fork () {
     number++
@@ -27,9 +29,19 @@ const tell = (worker, message) => worker.send(message, () => {})
 
 for (let each = 0; each < WORKERS; each++)
     fork()
-cluster.on("exit", () => stopping || fork())
+cluster.on("exit", (worker) => {
+    atWork.delete(worker)
+    if (!stopping)
+        fork()
+})
 // A cluster worker drops what it is told before it listens.
-cluster.on("message", (worker, message) => message === "listening" && stopping && tell(worker, "stop"))
+cluster.on("message", (worker, message) => {
+    if (message !== "listening")
+        return
+    atWork.add(worker)
+    if (stopping)
+        tell(worker, "stop")
+})
 process.on("message", (message) => {
     if (message === "stop")
         stopping = true
@@ -40,7 +52,7 @@ process.on("message", (message) => {
 const working = import("./client.mjs")
 while (!stopping) {
     await sleep(300 + random() * 1200)
-    const workers = Object.values(cluster.workers)
+    const workers = [ ...atWork ]
     const worker = workers[Math.floor(random() * workers.length)]
     const kind = random()
     if (worker === undefined || stopping || settings.isCalm)
@@ -58,11 +70,18 @@ while (!stopping) {
     else if (kind < 0.7)
         worker.disconnect()
     else if (kind < 0.8 && worker.isConnected()) {
-        // Others get what it holds, before it can hear of that.
-        worker.process.kill("SIGSTOP")
-        worker.process.disconnect()
-        await sleep(random() * 1500)
-        worker.process.kill("SIGCONT")
+        // Others get what it holds, before it can hear of that: it stands still, or computes.
+        const ms = 200 + random() * 1300, computes = random() < 0.5
+        if (computes)
+            tell(worker, { block: ms })
+        else
+            worker.process.kill("SIGSTOP")
+        await sleep(100)
+        if (worker.isConnected())
+            worker.process.disconnect()
+        await sleep(ms)
+        if (!computes)
+            worker.process.kill("SIGCONT")
     }
     note({ kind: "fault", name: "a worker is killed, stopped or cut off", at: String(from), to: String(now()) })
 }

@@ -62,6 +62,14 @@ const network = {
         await sleep(3000)
         await proxy.pass({ keep: true })
     },
+    async "the network is slow, and then swallows everything" (world, random) {
+        const proxy = world.someProxy(random)
+        proxy.delay(world.ttl * (200 + random() * 200))
+        await sleep(Math.min(world.longest, world.ttl * 1500))
+        proxy.blackhole()
+        await sleep(Math.min(world.longest, world.ttl * 1500))
+        await proxy.pass()
+    },
     async "connections are refused" (world, random) {
         const proxy = world.someProxy(random)
         await proxy.refuse()
@@ -132,9 +140,18 @@ const consul = {
 
 const own = { redis, pgsql, etcd, consul }
 
+/** What a cluster brings about by itself all the time, see cluster.mjs. */
+const cluster = {
+    async "workers alone are hit" (world, random) {
+        await sleep(1000 + random() * 2000)
+    }
+}
+
 /** The faults of a target by their names. */
 export function faultsOf (target) {
-    return target in own ? { ...clients, ...network, ...server, ...own[target] } : clients
+    if (target in own)
+        return { ...clients, ...network, ...server, ...own[target] }
+    return target === "mpm" ? { ...clients, ...cluster } : clients
 }
 
 /** Whether a fault concerns the server itself, and so everybody that it serves. */
