@@ -134,7 +134,7 @@ pub fn hurts(version: i32, seconds: u64) -> String {
 }
 
 /// Has all waits of sessions like ours begin anew, in the order of their queues, so that they keep it: the next in a queue is disturbed when the one
-/// before it waits again, or after half a second. If several processes do this at a time, one does it.
+/// before it waits again, or after two seconds. If several processes do this at a time, one does it.
 pub fn refresh(version: i32) -> String {
     let waits = waits(version);
     format!(
@@ -145,10 +145,10 @@ pub fn refresh(version: i32) -> String {
          (PARTITION BY w.classid, w.objid, w.objsubid ORDER BY w.since NULLS LAST, w.pid) AS place FROM ({waits}) w) q \
          GROUP BY q.place ORDER BY q.place LOOP \
          PERFORM pg_catalog.pg_cancel_backend(p) FROM pg_catalog.unnest(turn.pids) p; \
-         FOR look IN 1..100 LOOP \
-         PERFORM pg_catalog.pg_sleep(0.005); \
+         FOR look IN 1..400 LOOP \
+         PERFORM pg_catalog.pg_sleep(0.005), pg_catalog.pg_stat_clear_snapshot(); \
          EXIT WHEN NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(turn.pids), pg_catalog.unnest(turn.waits)) s(pid, wait) \
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = s.pid AND l.locktype = 'advisory' \
+         JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = s.pid AND l.locktype = 'advisory' \
          AND (l.granted OR l.virtualtransaction <> s.wait))); \
          END LOOP; END LOOP; END IF; END$refresh$"
     )
