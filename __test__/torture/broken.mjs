@@ -59,14 +59,6 @@ const RUST = [
         };
         let digest =` ] ],
         target: "redis", only: CALM, minutes: 0.25, says: OVERLAP
-    },
-    {
-        name: "lease dated from the answer", file: "src/core/lease.rs",
-        changes: [ [ "pub fn begin(&self, sent: Moment, now: Moment) -> bool {", `pub fn begin(&self, sent: Moment, now: Moment) -> bool {
-        let sent = if ${broken("lease dated from the answer")} { now } else { sent };` ],
-        [ "pub fn prove(&self, sent: Moment, now: Moment) {", `pub fn prove(&self, sent: Moment, now: Moment) {
-        let sent = if ${broken("lease dated from the answer")} { now } else { sent };` ] ],
-        target: "redis", only: "and then swallows", minutes: 1, says: OVERLAP
     }
 ]
 
