@@ -109,7 +109,7 @@ declare class Mutex extends EventEmitter implements AsyncDisposable {
      * await using lock = await mutex.lock({ timeout: 5000 })
      * await store.write(record, { token: lock.token })
      */
-    lock (options?: Mutex.AcquireOptions): Promise<Mutex.Lock>
+    lock (options?: Mutex.LockOptions): Promise<Mutex.Lock>
 
     /** Acquires the lock if it is free, like {@link Mutex.lock}. `null`: the lock is held, or another request is ahead. */
     tryLock (options?: Mutex.TryOptions): Promise<Mutex.Lock | null>
@@ -122,7 +122,7 @@ declare class Mutex extends EventEmitter implements AsyncDisposable {
      * `fn` ran.
      */
     withLock<T> (fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
-    withLock<T> (options: Mutex.AcquireOptions | undefined, fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
+    withLock<T> (options: Mutex.LockOptions | undefined, fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
 
     /** Returns the holders of this lock, and its waiters in the order of the queue. */
     query (): Promise<Mutex.Snapshot>
@@ -212,14 +212,47 @@ declare namespace Mutex {
         open (): Promise<void>
 
         /** Acquires the lock with this name, like {@link Mutex.lock}. */
-        lock (name: string, options?: AcquireOptions): Promise<Lock>
+        lock (name: string, options?: LockOptions): Promise<Lock>
+        /**
+         * Acquires the locks with these names: all, or none. They are taken one after the other, in an order that is the same in all processes, so
+         * no two calls wait for each other; a name that comes twice counts once. `timeout` and `signal` are for all together. If the
+         * call rejects, everything has been released.
+         */
+        lock (names: readonly string[], options?: LockOptions): Promise<LockSet>
 
         /** Acquires the lock with this name if it is free, like {@link Mutex.tryLock}. */
         tryLock (name: string, options?: TryOptions): Promise<Lock | null>
+        tryLock (names: readonly string[], options?: TryOptions): Promise<LockSet | null>
 
-        /** Acquires the lock with this name, calls `fn`, and releases the lock, like {@link Mutex.withLock}. */
+        /**
+         * Acquires the lock with this name, or the locks with these names, calls `fn` with it, and releases it in every case. Resolves to what `fn`
+         * returns or resolves to. Rejects like {@link Mutex.withLock}.
+         */
         withLock<T> (name: string, fn: (lock: Lock) => T | PromiseLike<T>): Promise<T>
-        withLock<T> (name: string, options: AcquireOptions | undefined, fn: (lock: Lock) => T | PromiseLike<T>): Promise<T>
+        withLock<T> (name: string, options: LockOptions | undefined, fn: (lock: Lock) => T | PromiseLike<T>): Promise<T>
+        withLock<T> (names: readonly string[], fn: (lock: LockSet) => T | PromiseLike<T>): Promise<T>
+        withLock<T> (names: readonly string[], options: LockOptions | undefined, fn: (lock: LockSet) => T | PromiseLike<T>): Promise<T>
+
+        /**
+         * `request()` of the Web Locks API (`navigator.locks`): acquires the lock, calls `callback` with it, releases it when the result of the callback
+         * has settled, and resolves to that result. With `ifAvailable`, `callback` gets `null` if the lock is not to be had at once.
+         *
+         * If the lock is stolen or lost, or the manager closed, the promise rejects at once with a `DOMException` named `AbortError`, whose `cause` is the
+         * {@link MutexError}, while the callback still runs; the callback hears of it by `lock.signal`. Rejects with the reason of `signal`, also if that
+         * aborts between the grant and the callback; with a `DOMException` named `NotSupportedError` for a name that begins with a hyphen and for
+         * options that do not go together; with a `TypeError` for arguments of the wrong type; and otherwise like {@link Mutex.lock}.
+         */
+        request<T> (name: string, callback: (lock: Lock) => T | PromiseLike<T>): Promise<T>
+        request<T> (name: string, options: RequestOptions & { ifAvailable: true }, callback: (lock: Lock | null) => T | PromiseLike<T>): Promise<T>
+        request<T> (name: string, options: RequestOptions & { ifAvailable?: false } | null | undefined,
+            callback: (lock: Lock) => T | PromiseLike<T>): Promise<T>
+        request<T> (name: string, options: RequestOptions | null | undefined, callback: (lock: Lock | null) => T | PromiseLike<T>): Promise<T>
+
+        /**
+         * `query()` of the Web Locks API: who holds and who waits. On `spm:` and `mpm:` for all names that anybody uses; on a server for the names
+         * that this manager uses, or has used a short while ago.
+         */
+        query (): Promise<LockManagerSnapshot>
 
         /**
          * Releases all locks of this manager and rejects its pending calls with `ERR_CLOSED`. The `signal` of each held lock aborts with
@@ -234,6 +267,54 @@ declare namespace Mutex {
         on<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
         once<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
         off<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
+    }
+
+    export interface LockOptions extends AcquireOptions {
+        /**
+         * Whether to take the lock from whoever holds it, at once and before all who wait: their holds are lost, with `ERR_LOCK_LOST`. Not for a shared
+         * lock. `spm:` only; elsewhere the call rejects with a `TypeError` of code `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`. Default `false`.
+         */
+        steal?: boolean
+    }
+
+    /** The options of {@link LockManager.request}, as the Web Locks API has them. */
+    export interface RequestOptions {
+        /** Default `"exclusive"`. */
+        mode?: "exclusive" | "shared"
+        /** Whether to call the callback with `null` rather than to wait. Default `false`. */
+        ifAvailable?: boolean
+        /** As in {@link LockOptions}; where it is not available, the request rejects with `NotSupportedError`. Default `false`. */
+        steal?: boolean
+        /** Ends the wait when it aborts. */
+        signal?: AbortSignal
+    }
+
+    /** A holder or a waiter of a lock of a {@link LockManager}. */
+    export interface NamedLockInfo extends LockInfo {
+        name: string
+        /** The same for all that one thread has: host, process and thread as far as they are known. */
+        clientId: string
+    }
+
+    export interface LockManagerSnapshot {
+        held: NamedLockInfo[]
+        /** Those of one name stand in the order in which they will be served. */
+        pending: NamedLockInfo[]
+    }
+
+    /** The holds of several names, as one. Only a {@link LockManager} makes one. */
+    export interface LockSet extends AsyncDisposable {
+        /** In the order in which the locks were taken. */
+        readonly names: readonly string[]
+        readonly mode: "exclusive" | "shared"
+        /** The fencing token of each name, see {@link Lock.token}. */
+        readonly tokens: ReadonlyMap<string, bigint>
+        /** Aborts when one of the holds ends without `release()`, see {@link Lock.signal}; the others stay held until `release()`. */
+        readonly signal: AbortSignal
+        /** Releases all; a second call gives the same promise. Rejects with `ERR_LOCK_LOST` if one of the holds had ended before. */
+        release (): Promise<void>
+        /** The same as `release()`. */
+        [Symbol.asyncDispose] (): Promise<void>
     }
 
     /** One hold of a lock. `lock()`, `tryLock()` and `withLock()` create it. */

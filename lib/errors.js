@@ -31,6 +31,7 @@ const alreadyOpen = (id) => new MutexError("ERR_ALREADY_OPEN", `already opened: 
 const notAcquired = (id) => new MutexError("ERR_NOT_ACQUIRED", `still not acquired: mutex "${id}" has nothing to release`)
 const closed      = (id) => new MutexError("ERR_CLOSED", `mutex "${id}" was closed`)
 const managerClosed = () => new MutexError("ERR_CLOSED", "the lock manager was closed")
+const stolen      = (id) => new MutexError("ERR_LOCK_LOST", `lock "${id}" was lost: another request has stolen it`)
 const timedOut    = (id, ms) => new MutexError("ERR_TIMEOUT", `lock "${id}" was not acquired in ${ms} ms`)
 
 /**
@@ -44,4 +45,4 @@ function retraced (error) {
     return error
 }
 
-module.exports = { MutexError, retraced, notOpen, alreadyOpen, notAcquired, closed, managerClosed, timedOut }
+module.exports = { MutexError, retraced, notOpen, alreadyOpen, notAcquired, closed, managerClosed, stolen, timedOut }

@@ -10,10 +10,13 @@ const { Place } = require("./manager/place.js")
 require("./cluster/role.js").join()
 
 /* As in lib/mutex.js: loaded with the first call. */
-let request, withLock, within, Session, Sessions
+let inOrder, request, several, webLocks, withLock, within, Session, Sessions
 
 function load () {
+    inOrder  = require("./manager/order.js").inOrder
     request  = require("./request.js")
+    several  = require("./manager/several.js")
+    webLocks = require("./manager/web-locks.js")
     withLock = require("./with-lock.js").withLock
     within   = require("./manager/patience.js").within
     Session  = require("./session.js").Session
@@ -101,7 +104,7 @@ class LockManager extends EventEmitter {
     }
 
     lock (name, options) {
-        return this.#ask(name, "LOCK", settings.acquireOptions, options)
+        return this.#ask(name, "LOCK", settings.lockOptions, options)
     }
 
     tryLock (name, options) {
@@ -110,25 +113,33 @@ class LockManager extends EventEmitter {
 
     #ask (name, kind, read, options) {
         try {
-            if (typeof name !== "string")
-                throw settings.wrongType("name", "a string", name)
             const given = read(options)
-            const opening = this.#ready()
-            return opening === undefined ? this.#sessions.of(name).ask(request[kind], given) : this.#askLater(opening, name, kind, given)
+            if (typeof name === "string")
+                return this.#send(name, kind, given)
+            if (!Array.isArray(name))
+                throw settings.wrongType("name", "a string or an array of strings", name)
+            if (inOrder === undefined)
+                load()
+            return several.takeAll(inOrder(name, this.#place), given, (each, its) => this.#send(each, kind, its))
         }
         catch (error) {
             return Promise.reject(error)
         }
     }
 
-    async #askLater (opening, name, kind, given) {
+    #send (name, kind, given) {
+        const opening = this.#ready()
+        return opening === undefined ? this.#sessions.of(name).ask(request[kind], given) : this.#sendLater(opening, name, kind, given)
+    }
+
+    async #sendLater (opening, name, kind, given) {
         const begun = performance.now()
         await within(opening, given, name)
         // Unless it has been closed meanwhile.
         this.#ready()
-        const { shared, timeout, signal } = given
+        const { timeout } = given
         const left = timeout === undefined ? undefined : Math.max(0, timeout - (performance.now() - begun))
-        return this.#sessions.of(name).ask(request[kind], { shared, timeout: left, signal })
+        return this.#sessions.of(name).ask(request[kind], { ...given, timeout: left })
     }
 
     withLock (name, options, fn) {
@@ -140,7 +151,21 @@ class LockManager extends EventEmitter {
         }
         if (withLock === undefined)
             load()
-        return withLock(() => this.lock(name, options), fn)
+        return withLock(() => this.lock(name, options), fn, Array.isArray(name) ? several.check : undefined)
+    }
+
+    async request (...args) {
+        if (webLocks === undefined)
+            load()
+        return webLocks.request(this, this.#place.model === "spm", args)
+    }
+
+    async query () {
+        await this.#ready()
+        const { model } = this.#anchor
+        // A server is asked for the names of this manager, each for itself.
+        const all = model.queryAll?.() ?? Promise.all([ ...this.#sessions ].map(async (session) => [ session.id, await session.model.query() ]))
+        return webLocks.snapshot(await all)
     }
 
     close () {

@@ -140,7 +140,7 @@ class Mutex extends EventEmitter {
     }
 
     lock (options) {
-        return this.#ask("LOCK", settings.acquireOptions, options)
+        return this.#ask("LOCK", settings.lockOptions, options)
     }
 
     tryLock (options) {

@@ -12,7 +12,7 @@ const { MutexError } = require("./errors.js")
 
 /** What an answer means; the numbers are those of `src/binding/event.rs`. */
 const GRANTED = 0, BUSY = 1, DONE = 2, SNAPSHOT = 3, FAILED = 4, LOST = 5, RECONNECTED = 6, LOCAL = 7, RELAY = 8, CLUSTER = 9,
-    DISCONNECTED = 10, CREDENTIALS = 11
+    DISCONNECTED = 10, CREDENTIALS = 11, STOLEN = 12
 
 /** Who hears the answers, by number. */
 const listeners = new Map()
@@ -21,12 +21,15 @@ const mutexes = new Map()
 let next = 1
 let environment = 0
 let localGranted = () => {}
+let stolen = () => {}
 let relayed = () => {}
 let clusterGranted = () => {}
 
 function answer (kind, number, a, b, c) {
     if (kind === LOCAL)
         return localGranted(number, a)
+    if (kind === STOLEN)
+        return stolen(number, a)
     if (kind === RELAY)
         return relayed(number, a)
     if (kind === CLUSTER)
@@ -179,6 +182,7 @@ function call (send) {
 module.exports = {
     answer, attach, call, enter, forget, keepAlive, leave, letGo, listen, mutexes, pin,
     onLocalGrant (listener) { localGranted = listener },
+    onStolen (listener) { stolen = listener },
     onRelay (listener) { relayed = listener },
     onClusterGrant (listener) { clusterGranted = listener }
 }

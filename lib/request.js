@@ -72,6 +72,7 @@ class Request {
     constructor (session, kind, given) {
         this.session  = session
         this.shared   = given.shared
+        this.steal    = given.steal === true
         /** The model's own names for the request. */
         this.key      = 0
         this.ticket   = 0
@@ -87,6 +88,10 @@ class Request {
         this.promise  = new Promise(capture)
         this.#resolve = resolveIt
         this.#reject  = rejectIt
+    }
+
+    get isAsked () {
+        return this.#state === ASKED
     }
 
     /** Whether to queue when the lock is taken. */
@@ -143,6 +148,10 @@ class Request {
     }
 
     #ask () {
+        if (this.steal && this.session.model.steals !== true) {
+            this.failed(noSteal(this.session))
+            return
+        }
         this.#isSent = true
         this.session.detector?.asked(this)
         this.session.requests.add(this)
@@ -268,6 +277,13 @@ class Request {
             throw error?.code === "ERR_CLOSED" ? error : errors.notAcquired(this.session.id)
         })
     }
+}
+
+/** The error of an option that the coordinator does not have. */
+function noSteal ({ target: { id, model } }) {
+    const error = new TypeError(`lock "${id}" cannot be stolen: "options.steal" is available for spm: locks, not for ${model}:`)
+    error.code = "ERR_FEATURE_UNAVAILABLE_ON_PLATFORM"
+    return error
 }
 
 const expired = (request, timeout) => { request.withdraw(errors.timedOut(request.session.id, timeout)) }

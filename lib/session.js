@@ -86,7 +86,14 @@ class Session {
     }
 
     /** The same for an `acquire()` that was one of the fast path when it was called. */
-    beganBare () {
+    beganBare (key) {
+        if (key !== BY_WORD) {
+            const hold = this.#hold(key)
+            this.unreleased.push(hold)
+            if (this.#isObserved)
+                this.#tell(hold, "acquire")
+            return
+        }
         this.model.isTaken = true
         if (this.#isObserved) {
             const hold = this.#wordHold()
@@ -174,9 +181,25 @@ class Session {
         if (this.model.isTaken !== true)
             return undefined
         this.model.isTaken = false
-        const hold = new Hold(this, BY_WORD, false)
+        return this.#hold(BY_WORD)
+    }
+
+    #hold (key) {
+        const hold = new Hold(this, key, false)
         this.#holds.add(hold)
         return hold
+    }
+
+    /** The hold with this key is lost. */
+    lose (key, error) {
+        if (key === BY_WORD) {
+            const hold = this.#wordHold()
+            if (hold !== undefined)
+                this.unreleased.push(hold)
+        }
+        for (const hold of [ ...this.#holds ])
+            if (hold.key === key)
+                hold.lose(error)
     }
 
     /** The coordinator is out of reach: every hold is lost. */

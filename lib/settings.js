@@ -57,7 +57,7 @@ function onlyKnown (options, known) {
         }
 }
 
-const MUTEX = [ "label", "detectDeadlocks", "credentials" ], TRY = [ "shared" ], ACQUIRE = [ ...TRY, "timeout", "signal" ]
+const MUTEX = [ "label", "detectDeadlocks", "credentials" ], TRY = [ "shared" ], ACQUIRE = [ ...TRY, "timeout", "signal" ], LOCK = [ ...ACQUIRE, "steal" ]
 const NONE = Object.freeze({ label: undefined, detectDeadlocks: false, credentials: undefined })
 
 /** @returns {{ label?: string, detectDeadlocks: boolean, credentials?: Function }} */
@@ -83,7 +83,7 @@ function checkCredentials ({ credentials }, model) {
         throw wrongType("options.credentials", "absent: only a server asks for credentials", credentials)
 }
 
-const DEFAULTS = Object.freeze({ shared: false, timeout: undefined, signal: undefined })
+const DEFAULTS = Object.freeze({ shared: false, timeout: undefined, signal: undefined, steal: false })
 
 /** @returns {{ shared: boolean }} what a call that does not wait is given */
 const tryOptions = (options) => acquireOptions(options, TRY)
@@ -92,14 +92,29 @@ const tryOptions = (options) => acquireOptions(options, TRY)
 const isSignal = (value) => typeof value === "object" && value !== null && "aborted" in value &&
     typeof value.addEventListener === "function" && typeof value.removeEventListener === "function"
 
-/** @returns {{ shared: boolean, timeout?: number, signal?: AbortSignal }} */
+/** @returns {{ shared: boolean, timeout?: number, signal?: AbortSignal, steal: boolean }} what `lock()` is given */
+function lockOptions (options) {
+    const given = acquireOptions(options, LOCK)
+    if (!given.steal)
+        return given
+    if (typeof given.steal !== "boolean")
+        throw wrongType("options.steal", "a boolean", given.steal)
+    if (given.shared) {
+        const error = new TypeError("\"options.steal\" does not go with \"options.shared\": who steals a lock has it alone")
+        error.code = "ERR_INVALID_ARG_VALUE"
+        throw error
+    }
+    return given
+}
+
+/** @returns {{ shared: boolean, timeout?: number, signal?: AbortSignal, steal?: unknown }} */
 function acquireOptions (options, known = ACQUIRE) {
     if (options === undefined)
         return DEFAULTS
     if (options === null || typeof options !== "object")
         throw wrongType("options", "an object", options)
     onlyKnown(options, known)
-    const { shared = false, timeout, signal } = options
+    const { shared = false, timeout, signal, steal = false } = options
     if (typeof shared !== "boolean")
         throw wrongType("options.shared", "a boolean", shared)
     if (timeout !== undefined && typeof timeout !== "number")
@@ -111,7 +126,7 @@ function acquireOptions (options, known = ACQUIRE) {
     }
     if (signal !== undefined && !isSignal(signal))
         throw wrongType("options.signal", "an AbortSignal", signal)
-    return { shared, timeout: timeout > LONGEST ? undefined : timeout, signal }
+    return { shared, timeout: timeout > LONGEST ? undefined : timeout, signal, steal }
 }
 
 /**
@@ -132,4 +147,4 @@ function attach (error, name, other) {
         Object.defineProperty(error, name, { value: other, configurable: true, writable: true })
 }
 
-module.exports = { url, mutexOptions, checkCredentials, acquireOptions, tryOptions, withFunction, wrongType, attach }
+module.exports = { url, mutexOptions, checkCredentials, acquireOptions, lockOptions, tryOptions, withFunction, isSignal, wrongType, attach }

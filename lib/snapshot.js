@@ -10,6 +10,12 @@ function parse (text) {
     return { held: held.map(info), pending: pending.map(info) }
 }
 
+/**
+ * @param {string} text JSON: `[ [ id, snapshot ], ... ]`
+ * @returns {Array<[ id: string, seen: { held: object[], pending: object[] } ]>}
+ */
+const parseAll = (text) => JSON.parse(text).map(([ id, { held, pending } ]) => [ id, { held: held.map(info), pending: pending.map(info) } ])
+
 function info (raw) {
     const known = { mode: raw.mode }
     if (raw.token !== undefined)
@@ -22,4 +28,4 @@ function info (raw) {
     return known
 }
 
-module.exports = { parse }
+module.exports = { parse, parseAll }

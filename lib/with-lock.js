@@ -9,11 +9,12 @@ const settings = require("./settings.js")
  * @template T
  * @param {() => Promise<import("./lock.js").Lock>} acquire
  * @param {(lock: object) => T | PromiseLike<T>} fn
+ * @param {(lock: object) => void} [check] throws why the lock that was acquired is over
  * @returns {Promise<T>}
  */
-async function withLock (acquire, fn) {
+async function withLock (acquire, fn, check = lock.check) {
     const handle = await acquire()
-    lock.check(handle)
+    check(handle)
     let result
     // The call is pending until the lock is released: it keeps the process alive, whatever the function waits for.
     port.keepAlive()

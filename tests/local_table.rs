@@ -7,17 +7,23 @@ use ipc_mutex::core::ids::{OwnerId, Ticket, Token};
 use ipc_mutex::core::mode::Mode::{self, Exclusive, Shared};
 use ipc_mutex::core::table::{Cancelled, NotHeld, Outcome};
 use ipc_mutex::local::words::{AtomicU32, CHUNK, Chunk, INFLATED};
-use ipc_mutex::local::{self, Deliver, Granted, Handle, LocalTable, Opened, Unknown, Who};
+use ipc_mutex::local::{self, Deliver, Granted, Handle, LocalTable, Opened, Stolen, Unknown, Who};
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 type Delivered = Vec<(OwnerId, Vec<Granted>)>;
 
+/// What a steal has ended: owner, handle and ticket.
+fn ended(stolen: &[Stolen]) -> Vec<(OwnerId, Handle, Option<Ticket>)> {
+    stolen.iter().map(|one| (one.owner, one.handle, one.ticket)).collect()
+}
+
 /// Keeps what is delivered, and looks into the table while it is at it, which a held mutex would not survive.
 #[derive(Default, Clone)]
 struct Post {
     delivered: Arc<Mutex<Delivered>>,
+    stolen: Arc<Mutex<Vec<Stolen>>>,
     table: Arc<OnceLock<Weak<LocalTable>>>,
 }
 
@@ -31,6 +37,13 @@ impl Deliver for Post {
             );
         }
         self.delivered.lock().unwrap().push((owner, grants.to_vec()));
+    }
+
+    fn stolen(&self, stolen: Stolen) {
+        if let Some(table) = self.table.get().and_then(Weak::upgrade) {
+            assert!(!table.holds(stolen.handle));
+        }
+        self.stolen.lock().unwrap().push(stolen);
     }
 }
 
@@ -314,6 +327,36 @@ fn a_fast_hold_gets_one_ticket_and_one_token_when_asked() {
     assert!(bench.table.ticket_of(handle).unwrap().1 > token);
     assert_eq!(mutex.release_fast(), Ok(vec![]));
     assert_eq!(mutex.value(), 0);
+}
+
+#[test]
+fn a_steal_ends_fast_holds_and_others_and_tells_their_owners() {
+    let bench = Bench::new();
+    let (a, b) = (bench.table.new_owner(), bench.table.new_owner());
+    let (one, other) = (bench.open("id", a), bench.open("id", b));
+    let steal = |by: &Mutexed<'_>| {
+        let mut mine = Vec::new();
+        match bench.table.steal(by.opened.handle, 9, None, &mut mine).unwrap() {
+            Outcome::Granted(ticket, _) => (ticket, ended(&mine)),
+            outcome => panic!("got {outcome:?}"),
+        }
+    };
+    let told = || ended(&std::mem::take(&mut *bench.post.stolen.lock().unwrap()));
+    assert!(one.take());
+    let (thief, mine) = steal(&other);
+    assert_eq!((mine, told()), (vec![], vec![(a, one.opened.handle, None)]));
+    assert!(bench.table.is_held(thief) && !bench.table.holds(one.opened.handle));
+    assert_eq!(one.release_fast(), Err(NotHeld));
+    let waiting = one.queue(Exclusive, 7);
+    let (second, mine) = steal(&one);
+    assert_eq!((mine, told()), (vec![], vec![(b, other.opened.handle, Some(thief))]));
+    let (third, mine) = steal(&one);
+    assert_eq!((mine, told()), (vec![(a, one.opened.handle, Some(second))], vec![]));
+    assert_eq!(one.release(third), [7]);
+    assert_eq!(one.release(waiting), []);
+    assert_eq!(one.value(), 0);
+    assert!(one.take() && bench.table.holds(one.opened.handle));
+    assert_eq!(bench.table.steal(Handle(77), 1, None, &mut Vec::new()), Err(Unknown));
 }
 
 #[test]

@@ -51,3 +51,20 @@ test("no message shows a secret", () => {
     for (const url of [ "rpm+redis://x:hunter2@h/foo", "rpm+redis://x:hunter2@h/?ttl=never", "redis://x:hunter2@h/" ])
         assert.throws(() => new LockManager(url), ({ message, cause }) => !`${message} ${cause}`.includes("hunter2"))
 })
+
+test("PostgreSQL: the keys by which several names are ordered are those of its locks", () => {
+    const { inOrder, pgsqlKey } = require("../../lib/manager/order.js")
+    const { Place } = require("../../lib/manager/place.js")
+    for (const [ id, key ] of [ [ "foo", 1467327550 ], [ "test", 2619831090 ], [ "leader-election", 3597615033 ], [ "my_lock", 2692244975 ] ])
+        assert.equal(pgsqlKey(id), key)
+    assert.deepEqual(inOrder([ "test", "foo", "test" ], new Place("rpm+pgsql://h/")), [ [ "foo" ], [ "test" ] ])
+    assert.deepEqual(inOrder([ "b", "a b", "a-b" ], new Place("spm:")), [ [ "a b" ], [ "a-b" ], [ "b" ] ])
+    const keys = new Map()
+    let same
+    for (let number = 0; same === undefined; number++) {
+        const key = pgsqlKey(`n${number}`)
+        same = keys.has(key) ? [ keys.get(key), `n${number}` ] : undefined
+        keys.set(key, `n${number}`)
+    }
+    assert.deepEqual(inOrder(same, new Place("rpm+pgsql://h/")), [ same ])
+})

@@ -1,7 +1,7 @@
 // The typings as an ECMAScript module sees them.
 import Mutex, { LockManager, Mutex as NamedMutex, MutexError } from "ipc-mutex"
 import { subscribe } from "node:diagnostics_channel"
-import type { AcquireMessage, AcquireOptions, HoldMessage, Lock, LockInfo, MutexOptions } from "ipc-mutex"
+import type { AcquireMessage, AcquireOptions, HoldMessage, Lock, LockInfo, LockManagerSnapshot, LockSet, MutexOptions } from "ipc-mutex"
 
 const options: MutexOptions = { label: "nightly" }
 const mutex: Mutex = new Mutex("spm:foo", options)
@@ -72,4 +72,17 @@ const sum: number = await locks.withLock("user:42", (held) => Number(held.token)
 const word: string = await locks.withLock("user:42", { timeout: 10 }, async (held: Lock) => held.name)
 locks.on("lost", (error, { name }) => void [ error satisfies MutexError, name satisfies string | undefined ])
 const closed: void = await locks.close()
-void [ itsName, perhaps, sum, word, closed ]
+const both: LockSet = await locks.lock([ "a", "b" ], { timeout: 5, steal: false })
+const bothTokens: ReadonlyMap<string, bigint> = both.tokens
+const bothOrNone: LockSet | null = await locks.tryLock([ "a", "b" ])
+const names: readonly string[] = await locks.withLock([ "a", "b" ], (held) => held.names)
+const requested: string = await locks.request("a", (held) => held.name)
+const available: string | undefined = await locks.request("a", { ifAvailable: true }, (held) => held?.name)
+const shared: string = await locks.request("a", { mode: "shared", signal }, (held) => held.mode)
+const seen: LockManagerSnapshot = await locks.query()
+const client: string | undefined = seen.held[0]?.clientId
+// @ts-expect-error: there is no such mode
+await locks.request("a", { mode: "read" }, () => {})
+// @ts-expect-error: the lock may be null
+await locks.request("a", { ifAvailable: true }, (held) => held.name)
+void [ itsName, perhaps, sum, word, closed, bothTokens, bothOrNone, names, requested, available, shared, client ]

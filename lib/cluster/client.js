@@ -166,6 +166,7 @@ class Client {
             this.#ended(CUT)
     }
 
+    /** @param {string | null} id null for all locks */
     query (id) {
         const number = this.#number()
         return this.#call(number, [ ASK.QUERY, number, id ])

@@ -20,7 +20,7 @@
 const COMMAND = "NODE_IPC_MUTEX"
 
 /** Sides of different versions do not understand each other, and say so. */
-const VERSION = 2
+const VERSION = 3
 
 /** What is asked, and with which operands. */
 const ASK = Object.freeze({
@@ -29,7 +29,7 @@ const ASK = Object.freeze({
     REQUEST: 2, // mutex, request, flags
     CANCEL:  3, // request
     RELEASE: 4, // request
-    QUERY:   5, // call, id
+    QUERY:   5, // call, id; null for all locks
     CLOSE:   6, // call, mutex
     END:     7, // frees everything of the client
     MARKED:  8  // mutex, request or 0: a hold of the client is over, as it has marked in the memory; not answered

@@ -99,6 +99,11 @@ class MpmModel {
         return snapshot.parse(await this.client.query(this.id))
     }
 
+    /** @returns {Promise<Array<[ id: string, seen: object ]>>} everybody at every lock */
+    async queryAll () {
+        return snapshot.parseAll(await this.client.query(null))
+    }
+
     async close (holds) {
         if (this.isTaken)
             this.free().catch(() => {})

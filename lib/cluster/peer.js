@@ -60,7 +60,7 @@ class Peer {
                 case ASK.CANCEL:  this.#cancel(frame[at + 1]); at += 2; break
                 case ASK.OPEN:    this.#open(frame[at + 1], frame[at + 2], frame[at + 3], frame[at + 4]); at += 5; break
                 case ASK.CLOSE:   this.#close(frame[at + 1], frame[at + 2]); at += 3; break
-                case ASK.QUERY:   this.#answer([ ANSWER.SNAPSHOT, frame[at + 1], native.clusterSnapshot(frame[at + 2]) ]); at += 3; break
+                case ASK.QUERY:   this.#query(frame[at + 1], frame[at + 2]); at += 3; break
                 case ASK.HELLO:
                     if (frame[at + 1] !== VERSION)
                         return this.#answer([ ANSWER.WELCOME, VERSION ])
@@ -124,6 +124,10 @@ class Peer {
     #marked (mutex, request) {
         this.#tickets.delete(request)
         handOut(native.clusterLeft(this.#env, this.#handleOf(mutex)))
+    }
+
+    #query (call, id) {
+        this.#answer([ ANSWER.SNAPSHOT, call, id === null ? native.clusterSnapshots() : native.clusterSnapshot(id) ])
     }
 
     #handleOf (mutex) {

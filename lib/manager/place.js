@@ -38,6 +38,7 @@ class Place {
             throw new MutexError("ERR_INVALID_URL", "a lock manager's URL takes no \"pair\": each of its locks has a key of its own")
         this.#before = isRemote ? before + path : before
         this.#after  = query
+        this.isPgsql = before.startsWith("rpm+pgsql:")
         this.model   = parse(this.urlOf("x")).model
     }
 

@@ -27,18 +27,30 @@ class BareRequest {
 
     constructor (session) {
         this.#session = session
+        /** As in Request; the table knows only of one whose object's hold was stolen. */
+        this.key      = 0
+        this.ticket   = 0
         this.promise  = new Promise(capture)
         this.#resolve = resolveIt
         this.#reject  = rejectIt
         port.keepAlive()
     }
 
-    granted () {
+    granted (key) {
         port.letGo()
-        this.#session.beganBare()
+        this.#session.beganBare(key)
         granted.push(this)
         microtask(tell)
         return true
+    }
+
+    get isAsked () {
+        return true
+    }
+
+    failed (error) {
+        port.letGo()
+        this.#reject(error)
     }
 
     tell () {

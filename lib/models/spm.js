@@ -9,7 +9,7 @@ const { BareRequest } = require("./bare.js")
 const { Line } = require("./line.js")
 
 /** The answers of the lock table that are not a cookie; see `src/binding/local.rs`. */
-const MANY = -2, GRANTED_ALREADY = -3
+const UNKNOWN = -1, MANY = -2, GRANTED_ALREADY = -3
 
 /** Cookies are below 2^31, see `src/binding/local.rs`. */
 const LAST_COOKIE = 2 ** 31 - 1
@@ -46,6 +46,12 @@ function admit (answer) {
 
 // Let in by another thread.
 port.onLocalGrant(grant)
+
+/** The open models of this thread, by handle. */
+const models = new Map()
+
+// Stolen by another thread.
+port.onStolen((handle, ticket) => { models.get(handle)?.stolen(ticket) })
 
 const chunks = new Map()
 
@@ -84,6 +90,8 @@ class SpmModel {
         this.line    = new Line()
         /** Where others can read how long the line is. */
         this.length  = 0
+        /** Those of the line who had to ask the table, because the hold was stolen that they waited for. */
+        this.moved   = new Set()
     }
 
     async open () {
@@ -104,6 +112,11 @@ class SpmModel {
         this.offset = words === null ? 0 : opened.offset
         this.length = words === null ? 0 : words.length / 2 + opened.offset
         this.handle = opened.handle
+        models.set(this.handle, this)
+    }
+
+    get steals () {
+        return true
     }
 
     /** Takes the lock if nobody has it and nobody waits. */
@@ -130,9 +143,19 @@ class SpmModel {
 
     /** Gives back what `take` took. */
     free () {
+        const isHeld = this.#hasWord()
         this.isTaken = false
+        if (!isHeld) {
+            this.stolen(0)
+            return Promise.reject(errors.stolen(this.session.name))
+        }
         this.#freeWord()
         return DONE
+    }
+
+    /** Whether the hold by the word is still this object's; if it was stolen, the table knows. */
+    #hasWord () {
+        return Atomics.load(this.words, this.offset) === this.handle || native.localHolds(this.handle)
     }
 
     #freeWord () {
@@ -155,8 +178,14 @@ class SpmModel {
     ask (request) {
         if (request.isBare && Atomics.load(this.words, this.offset) === this.handle)
             return this.#queue(request)
+        if (request.steal)
+            return this.#steal(request)
+        this.#askTable(request, request.shared, request.wait)
+    }
+
+    #askTable (request, shared, wait) {
         const cookie = freeCookie()
-        const answer = native.localRequest(this.handle, request.shared, request.wait, cookie)
+        const answer = native.localRequest(this.handle, shared, wait, cookie)
         if (answer < 0) {
             request.key    = cookie
             request.ticket = -answer
@@ -164,10 +193,46 @@ class SpmModel {
         }
         else if (answer > 0)
             request.granted(answer, request.fenced ? native.localToken(answer) : undefined)
-        else if (request.wait)
+        else if (wait)
             request.failed(full())
         else
             request.busy()
+    }
+
+    #steal (request) {
+        const ticket = native.localSteal(this.handle, freeCookie())
+        if (ticket === 0)
+            return request.failed(full())
+        const lost = native.localStolen()
+        request.granted(ticket, native.localToken(ticket))
+        for (let at = 0; at < lost.length; at += 2)
+            models.get(lost[at])?.stolen(lost[at + 1])
+    }
+
+    /** @param {number} ticket of the hold that was stolen; 0: that by the word, unless it is another one by now */
+    stolen (ticket) {
+        const error = errors.stolen(this.session.name)
+        if (ticket !== 0)
+            return this.session.lose(ticket, error)
+        if (this.#hasWord())
+            return
+        this.session.lose(BY_WORD, error)
+        let request
+        while ((request = this.line.shift()) !== undefined) {
+            this.words[this.length] = 0
+            // One that was withdrawn has nothing to ask for.
+            if (request.isAsked) {
+                if (request instanceof BareRequest)
+                    this.moved.add(request)
+                this.#askTable(request, false, true)
+            }
+        }
+    }
+
+    /** Ends the hold if it was stolen, whether or not that has been heard. */
+    verify (hold) {
+        if (hold.key === BY_WORD ? !this.#hasWord() : !native.localIsHeld(hold.key))
+            this.stolen(hold.key === BY_WORD ? 0 : hold.key)
     }
 
     /** At once. What it may have been granted without having heard is given back. One in the line is passed over there. */
@@ -180,12 +245,20 @@ class SpmModel {
     }
 
     release (hold) {
+        let answer
+        const byWord = hold.key === BY_WORD
+        if (byWord ? !this.#hasWord() : (answer = native.localRelease(this.env, hold.key)) === UNKNOWN) {
+            const error = errors.stolen(this.session.name)
+            this.stolen(byWord ? 0 : hold.key)
+            hold.lose(error)
+            return Promise.reject(hold.reason ?? error)
+        }
         // Told before the grants that follow from it.
         hold.released()
-        if (hold.key === BY_WORD)
+        if (byWord)
             this.#freeWord()
         else
-            admit(native.localRelease(this.env, hold.key))
+            admit(answer)
         return DONE
     }
 
@@ -193,15 +266,29 @@ class SpmModel {
         return snapshot.parse(native.localSnapshot(this.id))
     }
 
+    /** @returns {Promise<Array<[ id: string, seen: object ]>>} everybody at every lock */
+    async queryAll () {
+        return snapshot.parseAll(native.localSnapshots())
+    }
+
     async close (holds) {
         while (this.line.length > 0) {
             this.line.shift().close?.()
             this.words[this.length] = this.line.length
         }
-        if (this.isTaken)
-            this.free()
+        for (const request of this.moved)
+            if (asked.get(request.key) === request) {
+                this.cancel(request)
+                request.close()
+            }
+        if (this.isTaken && this.#hasWord()) {
+            this.isTaken = false
+            this.#freeWord()
+        }
         for (const hold of holds)
-            this.release(hold)
+            // Nobody waits for a loss that comes to light now.
+            this.release(hold).catch(() => {})
+        models.delete(this.handle)
         admit(native.localClose(this.handle))
         this.words = INFLATED
         port.leave()

@@ -11,7 +11,7 @@
 use super::environment::{self, find};
 use super::event::{Event, snapshot_json};
 use super::lending::{LENDING, Lending};
-use super::local::{described, ticket};
+use super::local::{all_of, shown, ticket};
 use super::raw::{Function, entry};
 
 use crate::clock;
@@ -21,7 +21,7 @@ use crate::core::mode::Mode;
 use crate::core::table::{Cancelled, Outcome};
 use crate::local::lent::Lent;
 use crate::local::{Deliver, Granted, Handle, LocalTable, Who};
-use crate::runtime::{self, EnvId};
+use crate::runtime::EnvId;
 use parking_lot::RwLock;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -43,6 +43,7 @@ pub const FUNCTIONS: &[Function] = &[
     ("clusterGrants", take_grants),
     ("clusterToken", token),
     ("clusterSnapshot", snapshot),
+    ("clusterSnapshots", snapshots),
     ("relayServe", relay_serve),
     ("relaySend", relay_send),
 ];
@@ -286,11 +287,13 @@ entry! {
     /// `clusterSnapshot(id)`: the text that `lib/snapshot.js` reads.
     snapshot(1) |js, args| {
         let seen = TABLE.snapshot(&js.string(args[0]).unwrap_or_default());
-        js.text(&snapshot_json(&runtime::Snapshot {
-            held: seen.held.into_iter().map(described).collect(),
-            pending: seen.pending.into_iter().map(described).collect(),
-        }))
+        js.text(&snapshot_json(&shown(seen)))
     }
+}
+
+entry! {
+    /// `clusterSnapshots()`: the same for all locks.
+    snapshots(0) |js, _args| js.text(&all_of(&TABLE))
 }
 
 entry! {

@@ -4,6 +4,7 @@ use super::raw::{Js, Value};
 use crate::error::Error;
 use crate::runtime::{Info, Snapshot};
 use serde_json::{Map, json};
+use std::sync::Arc;
 
 /// One answer or piece of news for one environment; the first number is the call, request, mutex or waiter that it is for.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub enum Event {
     Credentials(u32, u32),
     /// A waiter of the lock table, by cookie and ticket, was let in by another thread.
     Local(u32, u64),
+    /// A hold of `spm:` was stolen by another thread: handle, and ticket or 0.
+    Stolen(u32, u64),
     /// A waiter of the cluster's table, by owner, cookie and ticket, was let in by another thread.
     Cluster(u32, u32, u64),
     /// What another environment, given by its number, says about `mpm:`; `None` when it has ended.
@@ -74,6 +77,11 @@ impl Event {
                 arguments[2] = js.number(*ticket as f64);
                 arguments
             }
+            Event::Stolen(handle, ticket) => {
+                let mut arguments = plain(12, *handle);
+                arguments[2] = js.number(*ticket as f64);
+                arguments
+            }
             Event::Relay(from, text) => {
                 let mut arguments = plain(8, *from);
                 if let Some(text) = text {
@@ -95,6 +103,13 @@ impl Event {
 pub fn snapshot_json(snapshot: &Snapshot) -> String {
     let list = |infos: &[Info]| infos.iter().map(info_json).collect::<Vec<_>>();
     json!({ "held": list(&snapshot.held), "pending": list(&snapshot.pending) }).to_string()
+}
+
+/// The text of many snapshots: one array of id and snapshot for each lock.
+pub fn snapshots_json(snapshots: &[(Arc<str>, Snapshot)]) -> String {
+    let one = |(id, snapshot): &(Arc<str>, Snapshot)| format!("[{},{}]", json!(&**id), snapshot_json(snapshot));
+    let all: Vec<_> = snapshots.iter().map(one).collect();
+    format!("[{}]", all.join(","))
 }
 
 fn info_json(info: &Info) -> serde_json::Value {

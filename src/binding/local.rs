@@ -5,14 +5,14 @@
 //! [`MANY`] for more, which [`take_grants`] then gives. Those of other threads are told through their inboxes.
 
 use super::environment::{self, find};
-use super::event::{Event, snapshot_json};
+use super::event::{Event, snapshot_json, snapshots_json};
 use super::raw::{Function, Js, Value, entry};
 use crate::clock;
 use crate::core::attempt::Attempt;
 use crate::core::ids::{OwnerId, Ticket};
 use crate::core::mode::Mode;
 use crate::core::table::{Cancelled, Outcome};
-use crate::local::{Deliver, Granted, Handle, Info, LocalTable, Who};
+use crate::local::{Deliver, Granted, Handle, Info, LocalTable, Snapshot, Stolen, Who};
 use crate::runtime;
 use napi::sys;
 use std::cell::RefCell;
@@ -32,6 +32,11 @@ pub const FUNCTIONS: &[Function] = &[
     ("localGrants", take_grants),
     ("localToken", token),
     ("localSnapshot", snapshot),
+    ("localSnapshots", snapshots),
+    ("localSteal", steal),
+    ("localStolen", take_stolen),
+    ("localHolds", holds),
+    ("localIsHeld", is_held),
 ];
 
 /// Several waiters of this thread were let in.
@@ -58,11 +63,24 @@ impl Deliver for ToInbox {
             }
         }
     }
+
+    fn stolen(&self, stolen: Stolen) {
+        if let Some(environment) = find(stolen.owner.0) {
+            environment.inbox.push(Event::Stolen(stolen.handle.0, number(stolen)));
+        }
+    }
 }
 
 thread_local! {
+    /// Whose holds the last steal of this thread ended.
+    static STOLEN: RefCell<Vec<Stolen>> = const { RefCell::new(Vec::new()) };
     /// Whom the last call of this thread let in. Kept for its memory.
     static MINE: RefCell<Vec<Granted>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The ticket of a stolen hold, 0 for one of the fast path.
+fn number(stolen: Stolen) -> u64 {
+    stolen.ticket.map_or(0, Ticket::to_u64)
 }
 
 /// Runs a call that may let others in, and turns its result and its grants into one number.
@@ -196,15 +214,62 @@ entry! {
     /// `localSnapshot(id)`: the text that `lib/snapshot.js` reads.
     snapshot(1) |js, args| {
         let seen = TABLE.snapshot(&js.string(args[0]).unwrap_or_default());
-        js.text(&snapshot_json(&runtime::Snapshot {
-            held: seen.held.into_iter().map(described).collect(),
-            pending: seen.pending.into_iter().map(described).collect(),
-        }))
+        js.text(&snapshot_json(&shown(seen)))
     }
 }
 
+entry! {
+    /// `localSnapshots()`: the same for all locks.
+    snapshots(0) |js, _args| js.text(&all_of(&TABLE))
+}
+
+entry! {
+    /// `localSteal(handle, cookie)`: the ticket, or 0 if the table is full. `localStolen` then says whose holds of this thread that ended.
+    steal(2) |js, args| {
+        let since = Some(clock::coarse_wall_ms());
+        STOLEN.with_borrow_mut(|stolen| {
+            stolen.clear();
+            js.number(match TABLE.steal(Handle(js.u32(args[0])), js.u32(args[1]), since, stolen) {
+                Ok(Outcome::Granted(ticket, _)) => ticket.to_u64() as f64,
+                Ok(Outcome::Queued(_) | Outcome::Busy) | Err(_) => 0.0,
+            })
+        })
+    }
+}
+
+entry! {
+    /// `localStolen()`: handle and ticket (or 0) of each, in one array.
+    take_stolen(0) |js, _args| STOLEN.with_borrow(|stolen| js.array(stolen.iter().flat_map(|one| {
+        [f64::from(one.handle.0), number(*one) as f64].map(|number| js.number(number))
+    })))
+}
+
+entry! {
+    /// `localHolds(handle)`: whether what the handle took on the fast path is still its own.
+    holds(1) |js, args| js.flag(TABLE.holds(Handle(js.u32(args[0]))))
+}
+
+entry! {
+    /// `localIsHeld(ticket)`: whether that is a hold.
+    is_held(1) |js, args| js.flag(ticket(js, args[0]).is_some_and(|ticket| TABLE.is_held(ticket)))
+}
+
+/// Everybody at one lock, as users are shown it.
+pub(super) fn shown(seen: Snapshot) -> runtime::Snapshot {
+    runtime::Snapshot {
+        held: seen.held.into_iter().map(described).collect(),
+        pending: seen.pending.into_iter().map(described).collect(),
+    }
+}
+
+/// The text of all locks of a table.
+pub(super) fn all_of(table: &LocalTable) -> String {
+    let all = table.snapshots().into_iter().map(|(id, seen)| (id, shown(seen)));
+    snapshots_json(&all.collect::<Vec<_>>())
+}
+
 /// What users are shown of a holder or waiter of this process.
-pub(super) fn described(info: Info) -> runtime::Info {
+fn described(info: Info) -> runtime::Info {
     runtime::Info {
         mode: info.mode,
         token: info.token.map(|token| token.0),

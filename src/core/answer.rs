@@ -39,10 +39,11 @@ pub enum Cancelled<T> {
     Unknown,
 }
 
-/// What an owner that went away left behind.
+/// A request that ended with its owner, or a hold that was stolen.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Left<T> {
     pub ticket: Ticket,
+    pub owner: OwnerId,
     pub lock: LockKey,
     pub mode: Mode,
     pub state: State,

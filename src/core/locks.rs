@@ -49,6 +49,10 @@ impl Locks {
         self.slab.len()
     }
 
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_id.keys()
+    }
+
     pub(crate) fn find(&self, id: &str) -> Option<Index> {
         self.by_id.get(id).copied()
     }

@@ -93,6 +93,23 @@ impl<T> Table<T> {
         Outcome::Granted(ticket, token)
     }
 
+    /// Gives a pinned lock exclusively to this request at once, before all who wait, and ends the holds that there are. Gives these back, oldest
+    /// first. `None` if the key is no lock's, or the table is full and nobody holds: then nothing has changed.
+    pub fn steal(&mut self, key: LockKey, owner: OwnerId, tag: T) -> Option<(Ticket, Token, Vec<Left<T>>)> {
+        let mut ended = Vec::new();
+        while let Some(index) = self.locks.get(key.0)?.holders.first() {
+            ended.extend(self.leave(index));
+        }
+        // The queue waits behind the new holder as it did behind the old ones.
+        let waiters = std::mem::take(&mut self.locks.get_mut(key.0)?.waiters);
+        let outcome = self.request_at(key, owner, Mode::Exclusive, Attempt::Try, tag);
+        self.locks.get_mut(key.0)?.waiters = waiters;
+        match outcome {
+            Outcome::Granted(ticket, token) => Some((ticket, token, ended)),
+            Outcome::Queued(_) | Outcome::Busy => None,
+        }
+    }
+
     /// Ends a hold, and lets in whom that lets in. Gives the tag back.
     pub fn release(&mut self, ticket: Ticket, owner: OwnerId, granted: &mut Vec<Grant>) -> Result<T, NotHeld> {
         let (index, request) = self.find(ticket).ok_or(NotHeld)?;
@@ -128,15 +145,8 @@ impl<T> Table<T> {
     pub fn owner_gone(&mut self, owner: OwnerId, granted: &mut Vec<Grant>) -> Vec<Left<T>> {
         let mut left = Vec::new();
         while let Some(index) = self.owners.requests_of(owner).first() {
-            let generation = self.requests.generation(index).unwrap_or_default();
-            let Some(request) = self.take_out(index) else { break };
-            left.push(Left {
-                ticket: Ticket::new(index, generation),
-                lock: LockKey(request.lock),
-                mode: request.mode,
-                state: request.state,
-                tag: request.tag,
-            });
+            let Some(gone) = self.leave(index) else { break };
+            left.push(gone);
         }
         for gone in &left {
             self.promote(gone.lock.0, granted);
@@ -206,6 +216,11 @@ impl<T> Table<T> {
     /// The id of a lock that is in the table.
     pub fn id(&self, key: LockKey) -> Option<&Arc<str>> {
         self.locks.get(key.0).map(|lock| lock.id())
+    }
+
+    /// The ids of all locks, in no particular order.
+    pub fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.locks.ids()
     }
 
     /// Whether nobody holds this lock or waits for it.
@@ -278,6 +293,20 @@ impl<T> Table<T> {
         let mine = self.owners.requests_of(owner);
         mine.remove(&mut ByOwner(&mut self.requests), index);
         self.requests.remove(index)
+    }
+
+    /// [`Table::take_out`], with all that was known.
+    fn leave(&mut self, index: Index) -> Option<Left<T>> {
+        let ticket = self.ticket(index)?;
+        let request = self.take_out(index)?;
+        Some(Left {
+            ticket,
+            owner: request.owner,
+            lock: LockKey(request.lock),
+            mode: request.mode,
+            state: request.state,
+            tag: request.tag,
+        })
     }
 
     /// Grants from the head of the queue as far as the holders permit.

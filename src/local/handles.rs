@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 
 /// An open mutex object, in a number from 1 to 2^31 - 1 that fits the word of its lock. Not used again while the object is
 /// open, and after that only when all other numbers have been used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Handle(pub u32);
 
 /// What is known about a handle.

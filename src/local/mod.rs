@@ -17,6 +17,7 @@
 //! | handle to 0 | the handle's own thread, without the mutex: freed. Under the mutex: the handle is closed, its owner gone |
 //! | 0 to `INFLATED` | under the mutex, before the table gets its first request for this lock |
 //! | handle to `INFLATED` | under the mutex: the hold moves into the table, before anybody else's request |
+//! | handle to `INFLATED`, hold ended | under the mutex: another request steals the lock. The thread hears of it, and asks ([`LocalTable::holds`]) before it hands on or frees what it had by the word |
 //! | `INFLATED` to 0 | under the mutex, after the table has lost its last request for this lock |
 //!
 //! Every change is a compare-and-exchange on one word, so the two ways never both grant: who finds the word 0 and
@@ -45,7 +46,7 @@ pub mod table;
 pub mod who;
 pub mod words;
 
-pub use deliver::{Deliver, Granted};
+pub use deliver::{Deliver, Granted, Stolen};
 pub use handles::Handle;
 pub use table::{LocalTable, Opened, Unknown};
 pub use who::{Info, Snapshot, Tag, Who};

@@ -1,5 +1,6 @@
 //! What the mutex of a local table guards: the words, the handles and the lock table, changed together.
 
+use super::deliver::Stolen;
 use super::handles::{Handle, Handles, Open};
 use super::lent::Lent;
 use super::who::{Info, Snapshot, Tag, Who};
@@ -10,6 +11,7 @@ use crate::core::mode::Mode;
 use crate::core::spread::BuildSpread;
 use crate::core::table::{Cancelled, Grant, NotHeld, Outcome, Seen, Table};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// An open mutex object: where its lock's word is, and what to write there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +96,7 @@ impl State {
         let open = self.handles.get(handle).ok_or(Unknown)?;
         let (lock, owner) = (open.lock, open.owner);
         let tag = Tag {
+            handle,
             cookie,
             since,
             who: open.who.clone(),
@@ -147,6 +150,60 @@ impl State {
         outcome
     }
 
+    /// Gives the lock of a handle to it, exclusively and before all who wait. Not for words that are lent.
+    pub(super) fn steal(
+        &mut self,
+        handle: Handle,
+        cookie: u32,
+        since: Option<u64>,
+        stolen: &mut Vec<Stolen>,
+    ) -> Result<Outcome, Unknown> {
+        let open = self.handles.get(handle).ok_or(Unknown)?;
+        let (lock, owner) = (open.lock, open.owner);
+        let tag = Tag {
+            handle,
+            cookie,
+            since,
+            who: open.who.clone(),
+        };
+        self.inflate(lock);
+        let Some((ticket, token, ended)) = self.table.steal(lock, owner, tag) else {
+            self.deflate_if_idle(lock);
+            return Ok(Outcome::Busy);
+        };
+        // Its requests ask the table anew when their thread hears of the loss.
+        self.words.set_line(lock, 0);
+        for hold in ended {
+            let by_word = self
+                .handles
+                .get_mut(hold.tag.handle)
+                .is_some_and(|open| open.moved.take_if(|moved| *moved == hold.ticket).is_some());
+            stolen.push(Stolen {
+                owner: hold.owner,
+                handle: hold.tag.handle,
+                ticket: (!by_word).then_some(hold.ticket),
+            });
+        }
+        Ok(Outcome::Granted(ticket, token))
+    }
+
+    /// Whether what a handle took on the fast path is still its own.
+    pub(super) fn holds(&mut self, handle: Handle) -> bool {
+        let Some(Open { lock, moved, .. }) = self.handles.get(handle) else {
+            return false;
+        };
+        moved.is_some_and(|ticket| self.table.get(ticket).is_some())
+            || Word::read(self.words.word(*lock)) == Word::Fast(handle)
+    }
+
+    pub(super) fn is_held(&self, ticket: Ticket) -> bool {
+        self.token(ticket).is_some()
+    }
+
+    pub(super) fn ids(&self) -> Vec<Arc<str>> {
+        self.table.ids().cloned().collect()
+    }
+
     /// Makes everybody use the table for this lock. Whoever has it on the fast path goes on having it.
     fn inflate(&mut self, lock: LockKey) {
         // Ends: each round that fails is another thread's success in taking or freeing the lock, and the next round
@@ -188,6 +245,7 @@ impl State {
         let mut open = self.handles.get_mut(handle).filter(|open| open.lock == lock);
         let owner = open.as_ref().map_or(NOBODY, |open| open.owner);
         let tag = Tag {
+            handle,
             cookie: 0,
             since,
             who: open.as_ref().map(|open| open.who.clone()).unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! The lock table of a process, for all its threads.
 
-use super::deliver::{Deliver, Granted};
+use super::deliver::{Deliver, Granted, Stolen};
 use super::handles::Handle;
 use super::lent::Lent;
 use super::state::{NOBODY, State};
@@ -12,6 +12,7 @@ use crate::core::attempt::Attempt;
 use crate::core::ids::{OwnerId, Ticket, Token};
 use crate::core::mode::Mode;
 use crate::core::table::{Cancelled, Grant, NotHeld, Outcome};
+use std::sync::Arc;
 
 /// All locks of one kind in this process, for all its threads. See [`super`] for how it works together with the words.
 ///
@@ -93,6 +94,50 @@ impl LocalTable {
         since: Option<u64>,
     ) -> Result<Outcome, Unknown> {
         self.guarded.lock().state.request(handle, mode, attempt, cookie, since)
+    }
+
+    /// Gives the lock of an open handle to it, exclusively, at once and before all who wait; `Busy` only if the table is full. The holds that
+    /// there were have ended: those of the handle's owner come out in `mine`, the others' go through [`Deliver`]. Not for a lending table.
+    pub fn steal(
+        &self,
+        handle: Handle,
+        cookie: u32,
+        since: Option<u64>,
+        mine: &mut Vec<Stolen>,
+    ) -> Result<Outcome, Unknown> {
+        let mut ended = Vec::new();
+        let (owner, outcome) = {
+            let state = &mut self.guarded.lock().state;
+            (state.owner_of(handle), state.steal(handle, cookie, since, &mut ended))
+        };
+        for stolen in ended {
+            if stolen.owner == owner {
+                mine.push(stolen);
+            } else {
+                self.deliver.stolen(stolen);
+            }
+        }
+        outcome
+    }
+
+    /// Whether what a handle took on the fast path is still its own; false once it was stolen.
+    pub fn holds(&self, handle: Handle) -> bool {
+        self.guarded.lock().state.holds(handle)
+    }
+
+    /// Whether the ticket is that of a hold.
+    pub fn is_held(&self, ticket: Ticket) -> bool {
+        self.guarded.lock().state.is_held(ticket)
+    }
+
+    /// Everybody at every lock, by id and in the order of the ids; locks that nobody holds are left out.
+    pub fn snapshots(&self) -> Vec<(Arc<str>, Snapshot)> {
+        let mut ids = self.guarded.lock().state.ids();
+        ids.sort_unstable();
+        ids.into_iter()
+            .map(|id| (id.clone(), self.snapshot(&id)))
+            .filter(|(_, seen)| !seen.held.is_empty())
+            .collect()
     }
 
     /// Ends a hold that came with a ticket.

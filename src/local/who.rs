@@ -1,5 +1,6 @@
 //! Who asks, and what is shown of it to whoever asks who holds a lock.
 
+use super::handles::Handle;
 use crate::core::ids::{OwnerId, Ticket, Token};
 use crate::core::mode::Mode;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Who {
 /// What the table remembers with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tag {
+    /// Through which it was asked.
+    pub handle: Handle,
     /// By which the owner finds what waits for the grant.
     pub cookie: u32,
     /// When the user asked, in milliseconds since 1970; `None` if nobody looked at the clock.
@@ -46,6 +49,7 @@ impl Info {
             mode: Mode::Exclusive,
             token: None,
             tag: Tag {
+                handle: Handle::default(),
                 cookie: 0,
                 since: None,
                 who,

@@ -231,3 +231,36 @@ fn a_pinned_lock_stays_until_it_is_unpinned_and_idle() {
         Outcome::Busy
     );
 }
+
+#[test]
+fn a_steal_ends_all_holds_and_goes_before_the_queue() {
+    let mut bench = Bench::new();
+    let key = bench.table.pin("id").unwrap();
+    let readers = [bench.hold("first", A, Shared), bench.hold("second", B, Shared)];
+    let waiting = bench.queue("waiting", A, Exclusive);
+    let last = readers.map(|ticket| bench.table.get(ticket).unwrap().state().token());
+    let (thief, token, ended) = bench.table.steal(key, B, "thief").unwrap();
+    assert!(last.into_iter().all(|old| old < Some(token)));
+    assert_eq!(
+        ended
+            .iter()
+            .map(|hold| (hold.tag, hold.owner, hold.ticket))
+            .collect::<Vec<_>>(),
+        [("first", A, readers[0]), ("second", B, readers[1])]
+    );
+    assert_eq!(
+        readers.map(|ticket| bench.release(ticket, A)),
+        [Err(NotHeld), Err(NotHeld)]
+    );
+    let seen = bench.table.snapshot("id");
+    assert_eq!(seen.held.iter().map(|one| one.tag).collect::<Vec<_>>(), [&"thief"]);
+    assert_eq!(seen.pending.iter().map(|one| one.tag).collect::<Vec<_>>(), [&"waiting"]);
+    bench.release(thief, B).unwrap();
+    assert_eq!(bench.granted(), ["waiting"]);
+    bench.release(waiting, A).unwrap();
+    let (again, _, ended) = bench.table.steal(key, A, "of nobody").unwrap();
+    assert_eq!(ended, []);
+    bench.release(again, A).unwrap();
+    bench.table.unpin(key);
+    bench.assert_empty();
+}

@@ -1,0 +1,130 @@
+// Several names at once: all or none.
+import { test } from "node:test"
+import assert from "node:assert/strict"
+import { aborted, fresh, manager, opened, rejection, watch } from "./world.mjs"
+
+/** Names whose order as text, as ids and as given are three different ones. */
+const names = () => {
+    const prefix = fresh()
+    return [ `${prefix} z`, `${prefix}-a`, `${prefix}ä` ]
+}
+
+export function several (world) {
+    test("several: all are held as one, with tokens by name, and released as one", async (t) => {
+        const [ one, other ] = [ manager(t, world), manager(t, world) ]
+        const all = names()
+        const set = await one.lock([ ...all, all[0] ])
+        assert.deepEqual([ ...set.names ].sort(), [ ...all ].sort())
+        assert.deepEqual([ ...set.tokens.keys() ], set.names)
+        assert.ok([ ...set.tokens.values() ].every((token) => typeof token === "bigint"))
+        assert.equal(set.mode, "exclusive")
+        assert.equal(set.signal.aborted, false)
+        assert.deepEqual(await Promise.all(all.map((name) => other.tryLock(name))), [ null, null, null ])
+        assert.equal(set.release(), set.release())
+        await set.release()
+        assert.equal(set.signal.aborted, false)
+        const again = await other.tryLock(all, { shared: true })
+        assert.equal(again.mode, "shared")
+        await (await one.tryLock(all, { shared: true })).release()
+        await again.release()
+    })
+
+    test("several: tryLock takes all or none", async (t) => {
+        const [ one, other ] = [ manager(t, world), manager(t, world) ]
+        const all = names()
+        for (const name of all) {
+            const lock = await one.lock(name)
+            assert.equal(await other.tryLock(all), null)
+            for (const rest of all.filter((each) => each !== name))
+                await (await one.lock(rest)).release()
+            await lock.release()
+        }
+        await (await other.tryLock(all)).release()
+    })
+
+    test("several: whatever the order of the names, nobody waits for each other", async (t) => {
+        const managers = [ manager(t, world), manager(t, world), manager(t, world) ]
+        const [ a, b, c ] = names()
+        let inside = 0
+        const orders = [ [ a, b ], [ b, a ], [ c, b, a ], [ b, c ], [ a, c, b ], [ b, b, a ] ]
+        await Promise.all(orders.map(async (order, number) => {
+            for (let round = 0; round < 3; round++)
+                await managers[number % 3].withLock(order, async (set) => {
+                    assert.equal(++inside, 1, "all of them need b")
+                    assert.equal(set.tokens.size, new Set(order).size)
+                    await new Promise(setImmediate)
+                    inside--
+                })
+        }))
+    })
+
+    test("several: one timeout and one signal for all, and then none is held", async (t) => {
+        const [ one, other ] = [ manager(t, world), manager(t, world) ]
+        const all = names()
+        await other.open()
+        for (const name of all) {
+            const lock = await one.lock(name)
+            const error = await rejection(other.lock(all, { timeout: 20 }))
+            assert.equal(error.code, "ERR_TIMEOUT")
+            assert.ok(all.every((each) => error.message.includes(each)), error.message)
+            const controller = new AbortController()
+            const waiting = other.lock(all, { signal: controller.signal })
+            controller.abort("no more")
+            assert.equal(await rejection(waiting), "no more")
+            assert.equal(await rejection(other.lock(all, { signal: AbortSignal.abort("before") })), "before")
+            for (const rest of all.filter((each) => each !== name))
+                await (await one.lock(rest)).release()
+            await lock.release()
+        }
+    })
+
+    test("several: no names, and what is no name, reject", async (t) => {
+        const locks = manager(t, world)
+        assert.equal((await rejection(locks.lock([]))).code, "ERR_INVALID_ARG_VALUE")
+        assert.equal((await rejection(locks.lock([ "a", 5 ]))).code, "ERR_INVALID_ARG_TYPE")
+        assert.equal((await rejection(locks.lock(new Set([ "a" ])))).code, "ERR_INVALID_ARG_TYPE")
+        assert.equal((await rejection(locks.withLock([], () => {}))).code, "ERR_INVALID_ARG_VALUE")
+    })
+
+    test("several: close ends what is held and what waits for the rest", async (t) => {
+        const [ one, other ] = [ manager(t, world), manager(t, world) ]
+        const all = names()
+        const set = await one.lock(all)
+        const { signal } = set
+        const waiting = watch(one.lock(all))
+        const rejected = rejection(waiting.promise)
+        await one.close()
+        assert.equal((await rejected).code, "ERR_CLOSED")
+        assert.equal((await aborted(signal)).code, "ERR_CLOSED")
+        await set.release()
+        await (await other.lock(all)).release()
+    })
+
+    if (world.steals) {
+        test("several: the loss of one is told, the others stay held until the release", async (t) => {
+            const [ one, other ] = [ manager(t, world), manager(t, world) ]
+            const all = names()
+            const set = await one.lock(all)
+            const thief = await other.lock(all[1], { steal: true })
+            assert.equal((await aborted(set.signal)).code, "ERR_LOCK_LOST")
+            assert.equal(await other.tryLock(all[0]), null)
+            await assert.rejects(set.release(), { code: "ERR_LOCK_LOST" })
+            await (await other.lock([ all[0], all[2] ])).release()
+            await thief.release()
+        })
+
+        test("several: the loss of one while the rest is waited for ends the call", async (t) => {
+            const [ one, other ] = [ manager(t, world), manager(t, world) ]
+            const all = [ `${fresh()}-1`, `${fresh()}-2` ].sort()
+            const mutex = await opened(t, world.url(all[1]))
+            await mutex.acquire()
+            const waiting = rejection(one.lock(all))
+            await other.query()
+            const thief = await other.lock(all[0], { steal: true })
+            assert.equal((await waiting).code, "ERR_LOCK_LOST")
+            await mutex.release()
+            await (await other.lock(all[1])).release()
+            await thief.release()
+        })
+    }
+}

@@ -1,0 +1,151 @@
+// Taking a lock from whoever has it. Where a coordinator cannot, it says so.
+import { test } from "node:test"
+import assert from "node:assert/strict"
+import { aborted, fresh, manager, opened, rejection, watch } from "./world.mjs"
+
+const isAbort = (error) => error instanceof DOMException && error.name === "AbortError"
+
+export function steal (world) {
+    if (!world.steals) {
+        test("steal is refused, and the lock stays with its holder", async (t) => {
+            const locks = manager(t, world)
+            const name = fresh()
+            const lock = await locks.lock(name)
+            await assert.rejects(locks.request(name, { steal: true }, () => assert.fail("must not be called")), { name: "NotSupportedError" })
+            await assert.rejects(locks.lock(name, { steal: true }), { code: "ERR_FEATURE_UNAVAILABLE_ON_PLATFORM" })
+            const mutex = await opened(t, world.url(fresh()))
+            await assert.rejects(mutex.lock({ steal: true }), { code: "ERR_FEATURE_UNAVAILABLE_ON_PLATFORM" })
+            assert.equal(lock.signal.aborted, false)
+            await lock.release()
+        })
+        return
+    }
+
+    test("steal: a free lock is just taken", async (t) => {
+        const locks = manager(t, world)
+        const name = fresh()
+        assert.equal(await locks.request(name, { steal: true }, (lock) => lock.mode), "exclusive")
+        await (await locks.lock(name, { steal: true })).release()
+    })
+
+    test("steal: the holders lose the lock at once, and the taker goes before the queue", async (t) => {
+        const [ one, other ] = [ manager(t, world), manager(t, world) ]
+        const name = fresh()
+        const order = []
+        let running
+        const stolen = one.request(name, (lock) => {
+            running = lock
+            return new Promise(() => {})
+        })
+        const waiting = one.request(name, () => { order.push("waiting") })
+        await one.query()
+        await new Promise(setImmediate)
+        const rejected = rejection(stolen)
+        await other.request(name, { steal: true }, async (lock) => {
+            order.push("thief")
+            assert.ok(lock.token > running.token)
+            assert.equal(running.signal.aborted, true)
+            assert.equal(running.signal.reason.code, "ERR_LOCK_LOST")
+            assert.ok(isAbort(await rejected))
+            assert.equal(await one.tryLock(name), null)
+        })
+        await waiting
+        assert.deepEqual(order, [ "thief", "waiting" ])
+    })
+
+    test("steal: all readers lose a shared lock", async (t) => {
+        const locks = manager(t, world)
+        const name = fresh()
+        const readers = await Promise.all([ 1, 2, 3 ].map(() => locks.lock(name, { shared: true })))
+        const lost = []
+        locks.on("lost", (error, hold) => lost.push([ error.code, hold.name ]))
+        const lock = await locks.lock(name, { steal: true })
+        for (const reader of readers) {
+            assert.equal(reader.signal.reason.code, "ERR_LOCK_LOST")
+            assert.equal((await rejection(reader.release())).code, "ERR_LOCK_LOST")
+        }
+        assert.deepEqual(lost, [ 1, 2, 3 ].map(() => [ "ERR_LOCK_LOST", name ]))
+        assert.equal(await locks.tryLock(name, { shared: true }), null)
+        await lock.release()
+        await (await locks.lock(name, { shared: true })).release()
+    })
+
+    test("steal: from a thief, and from oneself", async (t) => {
+        const locks = manager(t, world)
+        const name = fresh()
+        const first = await locks.lock(name, { steal: true })
+        const second = await locks.lock(name, { steal: true })
+        assert.equal((await aborted(first.signal)).code, "ERR_LOCK_LOST")
+        assert.equal(second.signal.aborted, false)
+        await assert.rejects(first.release(), { code: "ERR_LOCK_LOST" })
+        assert.equal(await locks.tryLock(name), null)
+        await second.release()
+    })
+
+    test("steal: a mutex that has the lock by acquire() learns of it at its release, once, and holds it again later", async (t) => {
+        const locks = manager(t, world)
+        for (const observed of [ false, true ]) {
+            const id = fresh()
+            const mutex = await opened(t, world.url(id))
+            const lost = []
+            if (observed)
+                mutex.on("lost", (error) => lost.push(error.code))
+            await mutex.acquire()
+            const lock = await locks.lock(id, { steal: true })
+            assert.equal((await rejection(mutex.release())).code, "ERR_LOCK_LOST")
+            assert.equal((await rejection(mutex.release())).code, "ERR_NOT_ACQUIRED")
+            assert.equal(await mutex.tryAcquire(), false)
+            await lock.release()
+            await mutex.acquire()
+            assert.equal(await locks.tryLock(id), null)
+            await mutex.release()
+            assert.deepEqual(lost, observed ? [ "ERR_LOCK_LOST" ] : [])
+        }
+    })
+
+    test("steal: calls of acquire() that waited for their own object's hold go on waiting, behind the thief", async (t) => {
+        const locks = manager(t, world)
+        const id = fresh()
+        const mutex = await opened(t, world.url(id))
+        await mutex.acquire()
+        const waiting = [ 1, 2, 3 ].map(() => watch(mutex.acquire()))
+        const lock = await locks.lock(id, { steal: true })
+        await assert.rejects(mutex.release(), { code: "ERR_LOCK_LOST" })
+        assert.deepEqual(waiting.map(({ settled }) => settled), [ false, false, false ])
+        assert.equal((await mutex.query()).pending.length, 3)
+        await lock.release()
+        for (const one of waiting) {
+            await one.promise
+            assert.equal(await locks.tryLock(id), null)
+            await mutex.release()
+        }
+        assert.equal(await mutex.tryAcquire(), true)
+        await mutex.release()
+    })
+
+    test("steal: those that waited so are ended by close()", async (t) => {
+        const locks = manager(t, world)
+        const id = fresh()
+        const mutex = await opened(t, world.url(id))
+        await mutex.acquire()
+        const waiting = [ 1, 2 ].map(() => rejection(mutex.acquire()))
+        const lock = await locks.lock(id, { steal: true })
+        await mutex.close()
+        for (const one of waiting)
+            assert.equal((await one).code, "ERR_CLOSED")
+        assert.equal((await locks.query()).pending.filter(({ name }) => name === id).length, 0)
+        await lock.release()
+    })
+
+    test("steal of a mutex works alike, and not for a shared lock", async (t) => {
+        const url = world.url(fresh())
+        const [ one, other ] = [ await opened(t, url), await opened(t, url) ]
+        const lock = await one.lock()
+        const thief = await other.lock({ steal: true })
+        assert.equal(lock.signal.reason.code, "ERR_LOCK_LOST")
+        assert.match(lock.signal.reason.message, /stolen/)
+        await assert.rejects(other.lock({ steal: true, shared: true }), { code: "ERR_INVALID_ARG_VALUE" })
+        await assert.rejects(other.acquire({ steal: true }), { code: "ERR_INVALID_ARG_VALUE" })
+        await thief.release()
+    })
+}

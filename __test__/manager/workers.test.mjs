@@ -1,0 +1,100 @@
+// Worker threads: what one thread has, all see; what a thread had that ends, is free; a lock can be stolen from another thread.
+import { test } from "node:test"
+import assert from "node:assert/strict"
+import { Worker } from "node:worker_threads"
+import { once } from "node:events"
+import { watchLeaks } from "../support/leaks.mjs"
+import { waitFor } from "../support/waiting.mjs"
+import { LockManager, fresh, manager } from "./world.mjs"
+
+watchLeaks()
+const program = new URL("./thread.mjs", import.meta.url)
+
+/** A thread that does what it is told, see thread.mjs. */
+async function thread (t, url) {
+    const worker = new Worker(program, { workerData: { url } })
+    t.after(() => worker.terminate())
+    worker.said = []
+    worker.on("message", (message) => worker.said.push(message))
+    worker.told = (message) => waitFor(() => worker.said.includes(message), { what: `"${message}" of a thread that said ${worker.said}` })
+    await worker.told("ready")
+    return worker
+}
+
+for (const url of [ "spm:", "mpm:" ]) {
+    const world = { url: () => url }
+
+    test(`${url} a lock of one thread excludes the others, and query shows all threads`, async (t) => {
+        const locks = manager(t, world)
+        const name = `${fresh()} x`
+        const worker = await thread(t, url)
+        worker.postMessage([ "hold", name ])
+        await worker.told("held")
+        assert.equal(await locks.request(name, { ifAvailable: true }, (lock) => lock), null)
+        const { held } = await locks.query()
+        const ours = held.filter((lock) => lock.name === name)
+        assert.deepEqual(ours.map(({ mode, thread: number, pid }) => [ mode, number, pid ]), [ [ "exclusive", worker.threadId, process.pid ] ])
+        const waiting = locks.request(name, () => "mine")
+        worker.postMessage([ "wait", name ])
+        await waitFor(async () => (await locks.query()).pending.filter((lock) => lock.name === name).length === 2)
+        const { pending } = await locks.query()
+        assert.equal(new Set(pending.filter((lock) => lock.name === name).map(({ clientId }) => clientId)).size, 2)
+        worker.postMessage([ "release" ])
+        assert.equal(await waiting, "mine")
+        await worker.told("granted")
+    })
+
+    test(`${url} a thread that ends frees its lock, and leaves the queue`, async (t) => {
+        const locks = manager(t, world)
+        const name = fresh()
+        const [ holder, waiter ] = [ await thread(t, url), await thread(t, url) ]
+        holder.postMessage([ "hold", name ])
+        await holder.told("held")
+        waiter.postMessage([ "wait", name ])
+        await waitFor(async () => (await locks.query()).pending.some((lock) => lock.name === name))
+        const ours = locks.request(name, () => "mine")
+        await waiter.terminate()
+        await holder.terminate()
+        assert.equal(await ours, "mine")
+        assert.ok((await locks.query()).held.every((lock) => lock.name !== name))
+    })
+}
+
+test("spm: a lock is stolen from another thread, which hears of it", async (t) => {
+    const locks = manager(t, { url: () => "spm:" })
+    const name = fresh()
+    const worker = await thread(t, "spm:")
+    for (const how of [ "hold", "acquire" ]) {
+        worker.said.length = 0
+        worker.postMessage([ how, name ])
+        await worker.told("held")
+        await locks.request(name, { steal: true }, async (lock) => {
+            assert.equal(lock.mode, "exclusive")
+            await worker.told("lost ERR_LOCK_LOST")
+        })
+        if (how === "acquire") {
+            worker.postMessage([ "free" ])
+            await worker.told("not freed: ERR_LOCK_LOST")
+        }
+    }
+    await locks.request(name, { ifAvailable: true }, (lock) => assert.notEqual(lock, null))
+})
+
+test("spm: threads that steal from each other hundreds of times leave nothing behind", async (t) => {
+    const name = fresh()
+    const workers = await Promise.all([ 1, 2, 3 ].map(() => thread(t, "spm:")))
+    for (const worker of workers)
+        worker.postMessage([ "steal", name, 300 ])
+    const locks = new LockManager("spm:")
+    t.after(() => locks.close())
+    await Promise.all(workers.map((worker) => worker.told("stolen")))
+    // Nothing is left: the fast path is open again, for everybody.
+    const lock = await locks.tryLock(name)
+    assert.notEqual(lock, null)
+    await lock.release()
+    assert.ok(!(await locks.query()).held.some((one) => one.name === name))
+    await Promise.all(workers.map((worker) => {
+        worker.postMessage([ "end" ])
+        return once(worker, "exit")
+    }))
+})
