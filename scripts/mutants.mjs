@@ -25,7 +25,7 @@ const FAULTS = [
     [ "a request that is over can be withdrawn again", "request.js",
         "if (this.#state !== ASKED)\n            return false\n        this.#state = state", "this.#state = state", [ ONCE ] ],
     [ "a call does not look whether its hold has ended", "request.js", "this.session.check(this.hold)", "", [ SPM, CALLS ] ],
-    [ "withLock() does not look before it starts its function", "mutex.js", "lock.check(handle)\n", "\n", [ CALLS, SPM, REMOTE ] ],
+    [ "withLock() does not look before it starts its function", "with-lock.js", "    check(handle)\n", "\n", [ CALLS, SPM, REMOTE ] ],
     [ "what acquire() got is in the books later", "request.js", "session.unreleased.push(this.hold)",
         "queueMicrotask(() => queueMicrotask(() => queueMicrotask(() => session.unreleased.push(this.hold))))", [ SPM ] ],
     [ "a session outlives close()", "mutex.js", "session = new Session(", "session = this.#session ?? new Session(", [ SPM ],

@@ -80,11 +80,20 @@ export function webLocks (world) {
     test("held: a callback that fails releases, and the next one gets the lock", async (t) => {
         const locks = manager(t, world)
         const name = fresh()
-        const until = deferred()
-        const first = locks.request(name, () => until.promise)
-        const second = locks.request(name, () => "second")
-        until.reject(new Error("gone"))
-        await assert.rejects(first, /gone/)
+        const [ called, fails ] = [ deferred(), deferred() ]
+        let hasFailed = false
+        const first = rejection(locks.request(name, () => {
+            called.resolve()
+            return fails.promise
+        }))
+        const second = locks.request(name, () => {
+            assert.equal(hasFailed, true)
+            return "second"
+        })
+        await called.promise
+        hasFailed = true
+        fails.reject(new Error("gone"))
+        assert.match((await first).message, /gone/)
         assert.equal(await second, "second")
     })
 
@@ -260,13 +269,15 @@ export function webLocks (world) {
     test("the callback hears by lock.signal that the manager closes, and the request rejects while it still runs", async (t) => {
         const locks = manager(t, world)
         const name = fresh()
+        const called = deferred()
         let heard
         const requested = locks.request(name, (lock) => {
             heard = aborted(lock.signal)
+            called.resolve()
             return never()
         })
         const waiting = rejection(locks.request(name, () => assert.fail("must not be called")))
-        await locks.query()
+        await called.promise
         const rejected = rejection(requested)
         await locks.close()
         assert.equal((await heard).code, "ERR_CLOSED")
