@@ -6,7 +6,7 @@ import { Inside } from "../harness/exclusion.mjs"
 const WARM_UP = 200_000
 
 /** Nanoseconds that the processors have spent on this process, the collection of its garbage included. */
-function spent () {
+export function spent () {
     const { user, system } = process.cpuUsage()
     return (user + system) * 1e3
 }

@@ -1,0 +1,42 @@
+// One lock per record, within one thread: each contender runs a function under the lock of a name.
+import { createRequire } from "node:module"
+
+const require = createRequire(import.meta.url)
+
+/** What nobody can be quicker than who lets his caller await once. */
+export function floor () {
+    return { excludes: false, under: async (name, fn) => fn() }
+}
+
+/** @param {{ url: string }} target of a manager */
+export function ours ({ url }) {
+    const { LockManager } = require("../../index.js")
+    const locks = new LockManager(url)
+    return { under: (name, fn) => locks.withLock(name, fn), close: () => locks.close() }
+}
+
+/** It forgets a key by itself. */
+export function asyncLock () {
+    const AsyncLock = require("async-lock")
+    const lock = new AsyncLock({ maxPending: Infinity })
+    return { under: (name, fn) => lock.acquire(name, fn) }
+}
+
+/** A mutex for each key, forgotten when nobody uses it, as its users write it. */
+export function asyncMutex () {
+    const { Mutex } = require("async-mutex")
+    const mutexes = new Map()
+    return { async under (name, fn) {
+        let entry = mutexes.get(name)
+        if (entry === undefined)
+            mutexes.set(name, entry = { mutex: new Mutex(), users: 0 })
+        entry.users++
+        try {
+            return await entry.mutex.runExclusive(fn)
+        }
+        finally {
+            if (--entry.users === 0)
+                mutexes.delete(name)
+        }
+    } }
+}
