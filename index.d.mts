@@ -9,6 +9,7 @@ export type MutexErrorCode = Mutex.MutexErrorCode
 export type MutexOptions = Mutex.MutexOptions
 export type TryOptions = Mutex.TryOptions
 export type AcquireOptions = Mutex.AcquireOptions
+export type LockManagerOptions = Mutex.LockManagerOptions
 export type LockOptions = Mutex.LockOptions
 export type RequestOptions = Mutex.RequestOptions
 export type NamedLockInfo = Mutex.NamedLockInfo

@@ -206,7 +206,7 @@ declare namespace Mutex {
          * @throws {MutexError} `ERR_INVALID_URL`: the URL cannot be used, or contains an id
          * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: an option has the wrong type
          */
-        constructor (url: string | URL, options?: MutexOptions)
+        constructor (url: string | URL, options?: LockManagerOptions)
 
         /** Connects now rather than at the first call. Rejects like {@link Mutex.open}. On an open manager, does nothing. */
         open (): Promise<void>
@@ -267,6 +267,14 @@ declare namespace Mutex {
         on<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
         once<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
         off<Name extends keyof Events> (event: Name, listener: (...args: Events[Name]) => void): this
+    }
+
+    export interface LockManagerOptions extends MutexOptions {
+        /**
+         * How many calls of one manager may wait for one name. A further call of `lock()`, `withLock()` or `request()` rejects with `ERR_QUEUE_FULL`.
+         * Default: no limit.
+         */
+        maxPending?: number
     }
 
     export interface LockOptions extends AcquireOptions {
@@ -446,6 +454,8 @@ declare namespace Mutex {
         | "ERR_PRIMARY"
         /** The caller would wait for itself. Only with `detectDeadlocks`. */
         | "ERR_DEADLOCK"
+        /** The lock has `maxPending` pending calls already. */
+        | "ERR_QUEUE_FULL"
 
     /** The error class of this package. Neither message nor `cause` contains a password, token or key. */
     export class MutexError extends Error {

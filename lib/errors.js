@@ -32,6 +32,7 @@ const notAcquired = (id) => new MutexError("ERR_NOT_ACQUIRED", `still not acquir
 const closed      = (id) => new MutexError("ERR_CLOSED", `mutex "${id}" was closed`)
 const managerClosed = () => new MutexError("ERR_CLOSED", "the lock manager was closed")
 const stolen      = (id) => new MutexError("ERR_LOCK_LOST", `lock "${id}" was lost: another request has stolen it`)
+const queueFull   = (name, pending) => new MutexError("ERR_QUEUE_FULL", `lock "${name}" has ${pending} pending calls: maxPending allows no more`)
 const timedOut    = (id, ms) => new MutexError("ERR_TIMEOUT", `lock "${id}" was not acquired in ${ms} ms`)
 
 /**
@@ -45,4 +46,4 @@ function retraced (error) {
     return error
 }
 
-module.exports = { MutexError, retraced, notOpen, alreadyOpen, notAcquired, closed, managerClosed, stolen, timedOut }
+module.exports = { MutexError, retraced, notOpen, alreadyOpen, notAcquired, closed, managerClosed, stolen, queueFull, timedOut }

@@ -46,7 +46,7 @@ class LockManager extends EventEmitter {
     constructor (url, options) {
         super()
         const text = settings.url(url)
-        this.#options = settings.mutexOptions(options)
+        this.#options = settings.managerOptions(options)
         this.#place = new Place(text)
         settings.checkCredentials(this.#options, this.#place.model)
         this.#detector = this.#options.detectDeadlocks ? require("./deadlock.js").detector() : undefined
@@ -129,7 +129,15 @@ class LockManager extends EventEmitter {
 
     #send (name, kind, given) {
         const opening = this.#ready()
-        return opening === undefined ? this.#sessions.of(name).ask(request[kind], given) : this.#sendLater(opening, name, kind, given)
+        return opening === undefined ? this.#sendNow(name, kind, given) : this.#sendLater(opening, name, kind, given)
+    }
+
+    #sendNow (name, kind, given) {
+        const session = this.#sessions.of(name)
+        const { size } = session.requests
+        if (kind === "LOCK" && size >= this.#options.maxPending)
+            throw errors.queueFull(name, size)
+        return session.ask(request[kind], given)
     }
 
     async #sendLater (opening, name, kind, given) {
@@ -139,7 +147,7 @@ class LockManager extends EventEmitter {
         this.#ready()
         const { timeout } = given
         const left = timeout === undefined ? undefined : Math.max(0, timeout - (performance.now() - begun))
-        return this.#sessions.of(name).ask(request[kind], { ...given, timeout: left })
+        return this.#sendNow(name, kind, { ...given, timeout: left })
     }
 
     withLock (name, options, fn) {

@@ -57,16 +57,18 @@ function onlyKnown (options, known) {
         }
 }
 
-const MUTEX = [ "label", "detectDeadlocks", "credentials" ], TRY = [ "shared" ], ACQUIRE = [ ...TRY, "timeout", "signal" ], LOCK = [ ...ACQUIRE, "steal" ]
+/* The options that there are. */
+const MUTEX = [ "label", "detectDeadlocks", "credentials" ], MANAGER = [ ...MUTEX, "maxPending" ]
+const TRY = [ "shared" ], ACQUIRE = [ ...TRY, "timeout", "signal" ], LOCK = [ ...ACQUIRE, "steal" ]
 const NONE = Object.freeze({ label: undefined, detectDeadlocks: false, credentials: undefined })
 
 /** @returns {{ label?: string, detectDeadlocks: boolean, credentials?: Function }} */
-function mutexOptions (options) {
+function mutexOptions (options, known = MUTEX) {
     if (options === undefined)
         return NONE
     if (options === null || typeof options !== "object")
         throw wrongType("options", "an object", options)
-    onlyKnown(options, MUTEX)
+    onlyKnown(options, known)
     const { label, detectDeadlocks = false, credentials } = options
     if (label !== undefined && typeof label !== "string")
         throw wrongType("options.label", "a string", label)
@@ -75,6 +77,20 @@ function mutexOptions (options) {
     if (credentials !== undefined && typeof credentials !== "function")
         throw wrongType("options.credentials", "a function", credentials)
     return { label, detectDeadlocks, credentials }
+}
+
+/** @returns {{ label?: string, detectDeadlocks: boolean, credentials?: Function, maxPending: number }} */
+function managerOptions (options) {
+    const given = mutexOptions(options, MANAGER)
+    const { maxPending = Infinity } = options ?? {}
+    if (typeof maxPending !== "number")
+        throw wrongType("options.maxPending", "a number", maxPending)
+    if (!(maxPending >= 1)) {
+        const error = new RangeError(`"options.maxPending" must be 1 or more, not ${maxPending}`)
+        error.code = "ERR_OUT_OF_RANGE"
+        throw error
+    }
+    return { ...given, maxPending }
 }
 
 /** @throws {TypeError} if somebody is to ask for credentials who does not */
@@ -147,4 +163,4 @@ function attach (error, name, other) {
         Object.defineProperty(error, name, { value: other, configurable: true, writable: true })
 }
 
-module.exports = { url, mutexOptions, checkCredentials, acquireOptions, lockOptions, tryOptions, withFunction, isSignal, wrongType, attach }
+module.exports = { url, mutexOptions, managerOptions, checkCredentials, acquireOptions, lockOptions, tryOptions, withFunction, isSignal, wrongType, attach }

@@ -134,6 +134,25 @@ export function basics (world) {
         assert.equal((await rejection(locks.lock("ä".repeat(4000)))).code, "ERR_INVALID_URL")
     })
 
+    test("maxPending limits the calls that wait for a name, in one manager", async (t) => {
+        const [ locks, other ] = [ manager(t, world, { maxPending: 2 }), manager(t, world) ]
+        const [ a, b ] = [ fresh(), fresh() ]
+        const lock = await locks.lock(a)
+        const waiting = [ locks.lock(a, { shared: true }), locks.lock(a, { shared: true }) ]
+        assert.equal((await rejection(locks.lock(a))).code, "ERR_QUEUE_FULL")
+        assert.equal((await rejection(locks.withLock(a, () => {}))).code, "ERR_QUEUE_FULL")
+        assert.equal((await rejection(locks.lock([ a, b ]))).code, "ERR_QUEUE_FULL")
+        assert.equal(await locks.tryLock(a), null)
+        await (await locks.lock(b)).release()
+        const theirs = other.lock(a, { shared: true })
+        await lock.release()
+        await Promise.all([ ...waiting, theirs ].map(async (one) => (await one).release()))
+        await (await locks.lock(a)).release()
+        assert.throws(() => new LockManager(world.url(""), { maxPending: "1" }), { code: "ERR_INVALID_ARG_TYPE" })
+        for (const maxPending of [ 0, -1, NaN ])
+            assert.throws(() => new LockManager(world.url(""), { maxPending }), { code: "ERR_OUT_OF_RANGE" })
+    })
+
     test("close releases all, rejects what waits, and is the end", async (t) => {
         const [ one, other ] = [ manager(t, world), manager(t, world) ]
         const [ a, b ] = [ fresh(), fresh() ]

@@ -50,9 +50,8 @@ function check (name, { ifAvailable, mode, signal, steal }, canSteal) {
         throw notSupported("\"steal\" goes with the mode \"exclusive\" only")
     if (signal !== undefined && (steal || ifAvailable))
         throw notSupported("\"signal\" does not go with \"steal\" or \"ifAvailable\": they do not wait")
-    const reason = signal === undefined ? undefined : aborts.reasonOf(signal)
-    if (reason !== undefined)
-        throw reason
+    if (signal?.aborted)
+        throw aborts.reasonOf(signal)
     if (steal && !canSteal)
         throw notSupported("\"steal\" is available on spm: only")
 }
@@ -84,13 +83,26 @@ async function request (manager, canSteal, args) {
     }
     if (held === null)
         return callback(null)
-    // It has aborted between the grant and now.
-    const reason = signal === undefined ? undefined : aborts.reasonOf(signal)
-    if (reason !== undefined) {
-        await held.release().catch(() => {})
-        throw reason
-    }
+    const aborted = signal === undefined ? undefined : unlessAborted(held, signal)
+    // Nothing comes between the look and the callback.
+    if (aborted !== undefined)
+        await aborted
     return within(held, callback)
+}
+
+/** Gives back what was granted if the signal has aborted between the grant and now. @throws its reason */
+function unlessAborted (held, signal) {
+    let reason
+    try {
+        if (!signal.aborted)
+            return
+        reason = aborts.reasonOf(signal)
+    }
+    catch (error) {
+        // A signal may be anybody's code.
+        reason = error
+    }
+    return held.release().catch(() => {}).then(() => { throw reason })
 }
 
 /** Runs the callback, and releases. Rejects at the loss of the lock, whatever the callback still does. */

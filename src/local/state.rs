@@ -196,10 +196,6 @@ impl State {
             || Word::read(self.words.word(*lock)) == Word::Fast(handle)
     }
 
-    pub(super) fn is_held(&self, ticket: Ticket) -> bool {
-        self.token(ticket).is_some()
-    }
-
     pub(super) fn ids(&self) -> Vec<Arc<str>> {
         self.table.ids().cloned().collect()
     }

@@ -127,7 +127,7 @@ impl LocalTable {
 
     /// Whether the ticket is that of a hold.
     pub fn is_held(&self, ticket: Ticket) -> bool {
-        self.guarded.lock().state.is_held(ticket)
+        self.guarded.lock().state.token(ticket).is_some()
     }
 
     /// Everybody at every lock, by id and in the order of the ids; locks that nobody holds are left out.
