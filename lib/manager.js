@@ -73,18 +73,22 @@ class LockManager extends EventEmitter {
         const { model } = this.#place
         const anchor = new Session(this, this.#place.urlOf(ANCHOR), { model, id: ANCHOR }, undefined, false)
         anchor.model = createModel(anchor, this.#options)
-        if (model === "spm") {
-            anchor.model.openWith()
-            this.#anchor = anchor
-            return undefined
-        }
-        return this.#opening = this.#open(anchor)
+        if (model !== "spm")
+            return this.#opening = this.#open(anchor)
+        anchor.model.openWith()
+        this.#opened(anchor)
+        return undefined
+    }
+
+    #opened (anchor) {
+        this.#anchor = anchor
+        this.#detector?.enter()
     }
 
     async #open (anchor) {
         try {
             await anchor.model.open()
-            this.#anchor = anchor
+            this.#opened(anchor)
         }
         catch (error) {
             throw errors.retraced(error)
@@ -192,7 +196,10 @@ class LockManager extends EventEmitter {
             await this.#sessions?.close()
         }
         finally {
-            await this.#anchor?.close()
+            if (this.#anchor !== undefined) {
+                this.#detector?.leave()
+                await this.#anchor.close()
+            }
             this.#anchor = undefined
         }
     }

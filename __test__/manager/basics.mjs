@@ -134,6 +134,18 @@ export function basics (world) {
         assert.equal((await rejection(locks.lock("ä".repeat(4000)))).code, "ERR_INVALID_URL")
     })
 
+    test("detectDeadlocks finds a call that waits for its own caller, by name", async (t) => {
+        const locks = manager(t, world, { detectDeadlocks: true })
+        await locks.open()
+        const [ a, b ] = [ fresh(), fresh() ]
+        for (const again of [ () => locks.withLock(a, () => {}), () => locks.lock(a) ])
+            assert.equal((await rejection(locks.withLock(a, again))).code, "ERR_DEADLOCK", String(again))
+        assert.equal(await locks.withLock(a, () => locks.withLock(b, () => "another name")), "another name")
+        await locks.close()
+        const other = manager(t, world)
+        await (await other.lock([ a, b ])).release()
+    })
+
     test("maxPending limits the calls that wait for a name, in one manager", async (t) => {
         const [ locks, other ] = [ manager(t, world, { maxPending: 2 }), manager(t, world) ]
         const [ a, b ] = [ fresh(), fresh() ]
