@@ -17,4 +17,6 @@ pub mod local;
 pub mod options;
 pub mod runtime;
 pub mod secret;
+#[cfg(target_os = "linux")]
+pub mod shared_table;
 pub mod url;
