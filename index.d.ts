@@ -18,6 +18,7 @@ declare global {
  * |---|---|
  * | `spm:<id>` | the threads of this process |
  * | `mpm:<id>` | a `cluster` primary and its workers |
+ * | `lpm:<id>[?dir=<folder>]` | unrelated processes of one user on one machine (Linux only so far) |
  * | `rpm+redis://[x:<password>@]<host>[:<port>]/<id>` | all clients of this Redis or Valkey |
  * | `rpm+pgsql://[<user>:<password>@]<host>[:<port>][/<database>]/<id>` | all clients of this PostgreSQL database |
  * | `rpm+consul://[x:<token>@]<host>[:<port>]/<id>` | all clients of this Consul |

@@ -12,6 +12,7 @@ pub use mask::mask;
 use crate::error::{Error, Kind, Result};
 use crate::options::{Credentials, RemoteOptions, Tls};
 use percent_encoding::percent_decode_str;
+use std::path::PathBuf;
 
 /// The longest URL that is accepted, in bytes.
 pub const MAX_LENGTH: usize = 4096;
@@ -36,6 +37,8 @@ pub enum Target {
     Spm { id: String },
     /// A cluster's primary and its workers.
     Mpm { id: String },
+    /// The processes of one machine that use the same folder; by default that of the user.
+    Lpm { id: String, dir: Option<PathBuf> },
     /// Any process on any machine.
     Remote(Remote),
 }
@@ -161,6 +164,9 @@ pub fn parse(text: &str) -> Result<Parsed> {
     if let Some(id) = text.strip_prefix("mpm:") {
         return Ok(local(Target::Mpm { id: local_id(id)? }));
     }
+    if let Some(rest) = text.strip_prefix("lpm:") {
+        return machine(rest);
+    }
     for scheme in Scheme::ALL {
         if let Some(rest) = text
             .strip_prefix(scheme.prefix())
@@ -172,7 +178,7 @@ pub fn parse(text: &str) -> Result<Parsed> {
     let quoted = mask::shorten(&mask(text));
     let hint = meant(text).map_or_else(String::new, |meant| format!(": did you mean {meant}?"));
     Err(invalid(format!("unknown implementation strategy \"{quoted}\"{hint}")).because(
-        "a mutex URL begins with \"spm:\", \"mpm:\", \"rpm+redis://\", \"rpm+pgsql://\", \"rpm+consul://\" or \"rpm+etcd://\"",
+        "a mutex URL begins with \"spm:\", \"mpm:\", \"lpm:\", \"rpm+redis://\", \"rpm+pgsql://\", \"rpm+consul://\" or \"rpm+etcd://\"",
     ))
 }
 
@@ -187,6 +193,21 @@ fn meant(text: &str) -> Option<&'static str> {
         "etcd" | "etcd3" => Some("rpm+etcd://"),
         _ => None,
     }
+}
+
+/// What follows `lpm:`.
+fn machine(rest: &str) -> Result<Parsed> {
+    let (id, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let id = local_id(id)?;
+    if query.len() > MAX_LENGTH {
+        return Err(invalid(format!("URL too long: {}", too_long(query.len()))));
+    }
+    let query::Folder { dir, unknown } = query::folder(query)?;
+    Ok(Parsed {
+        target: Target::Lpm { id, dir },
+        unknown_parameters: unknown,
+        ignored_path: String::new(),
+    })
 }
 
 fn local(target: Target) -> Parsed {

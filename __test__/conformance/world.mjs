@@ -15,7 +15,7 @@ let count = 0
  *
  * @typedef {object} World
  * @property {string} name as in the titles of the tests
- * @property {"spm" | "mpm" | "rpm"} model
+ * @property {"spm" | "mpm" | "lpm" | "rpm"} model
  * @property {(id: string, params?: object) => string} url
  * @property {boolean} [processes] whether other processes reach the same locks
  * @property {string[]} [unknown] what `query()` cannot know of a holder: names of members of LockInfo

@@ -6,7 +6,7 @@ const { MutexError } = require("../errors.js")
 /**
  * What a URL means.
  * @param {string} text
- * @returns {{ model: "spm" | "mpm" | "rpm", id: string }}
+ * @returns {{ model: "spm" | "mpm" | "lpm" | "rpm", id: string }}
  * @throws {MutexError} ERR_INVALID_URL
  */
 function parse (text) {
@@ -46,6 +46,7 @@ function createModel (session, { label, credentials }) {
     switch (model) {
         case "spm": return new (require("./spm.js").SpmModel)(session, label)
         case "mpm": return require("../cluster/index.js").model(session, label)
+        case "lpm": return new (require("./lpm.js").LpmModel)(session, label)
         default:    return new (require("./rpm.js").RpmModel)(session, label, credentials)
     }
 }

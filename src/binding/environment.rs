@@ -4,6 +4,7 @@ use super::cluster;
 use super::event::Event;
 use super::inbox::Inbox;
 use super::local;
+use super::machine;
 use crate::core::ids::OwnerId;
 use crate::core::lease::Lease;
 use crate::core::time::Moment;
@@ -57,6 +58,7 @@ pub fn end(id: EnvId) {
     }
     local::TABLE.owner_gone(OwnerId(id));
     cluster::environment_ended(id);
+    machine::environment_ended(id);
     if let Some(runtime) = RUNTIME.get() {
         runtime.express.environment_ended(id);
     }

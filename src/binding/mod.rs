@@ -14,6 +14,11 @@ mod inbox;
 mod lane;
 mod lending;
 mod local;
+#[cfg(target_os = "linux")]
+mod machine;
+#[cfg(not(target_os = "linux"))]
+#[path = "machine_elsewhere.rs"]
+mod machine;
 mod parse;
 mod questions;
 mod raw;
@@ -33,6 +38,7 @@ const FUNCTIONS: &[&[Function]] = &[
     local::FUNCTIONS,
     cluster::FUNCTIONS,
     lending::FUNCTIONS,
+    machine::FUNCTIONS,
     remote::FUNCTIONS,
     lane::FUNCTIONS,
     #[cfg(unix)]

@@ -20,6 +20,7 @@ fn described(js: Js, parsed: &Parsed) -> Value {
     let (model, id) = match &parsed.target {
         Target::Spm { id } => ("spm", id.as_str()),
         Target::Mpm { id } => ("mpm", id.as_str()),
+        Target::Lpm { id, .. } => ("lpm", id.as_str()),
         Target::Remote(remote) => ("rpm", url::shown(&remote.id)),
     };
     let target = js.object(&[("model", js.text(model)), ("id", js.text(id))]);

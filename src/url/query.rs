@@ -125,6 +125,34 @@ fn ttl_span(scheme: Scheme) -> Span {
 }
 
 /// As in every query, `+` stands for a space; a plus sign is written `%2B`.
+/// What the query of an `lpm:` URL says.
+pub(super) struct Folder {
+    pub dir: Option<PathBuf>,
+    /// The names that mean nothing there.
+    pub unknown: Vec<String>,
+}
+
+pub(super) fn folder(query: &str) -> Result<Folder> {
+    let (mut dir, mut unknown) = (None, Vec::new());
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, raw) = part.split_once('=').unwrap_or((part, ""));
+        if name != "dir" {
+            unknown.push(shorten(name));
+            continue;
+        }
+        let given = PathBuf::from(value(name, raw)?);
+        if !given.is_absolute() {
+            return Err(invalid(
+                "invalid parameter dir in URL: expected the absolute path of a folder",
+            ));
+        }
+        if dir.replace(given).is_some() {
+            return Err(invalid("parameter dir is given twice in URL"));
+        }
+    }
+    Ok(Folder { dir, unknown })
+}
+
 fn value(name: &str, raw: &str) -> Result<String> {
     let spaced = raw.replace('+', " ");
     match percent_decode_str(&spaced).decode_utf8() {

@@ -30,8 +30,22 @@ fn local_models_take_the_id_after_the_colon() {
 }
 
 #[test]
+fn locks_of_a_machine_may_name_their_folder() {
+    let lpm = |id: &str, dir: Option<&str>| Target::Lpm {
+        id: id.into(),
+        dir: dir.map(Into::into),
+    };
+    assert_eq!(parse("lpm:foo").unwrap().target, lpm("foo", None));
+    assert_eq!(parse("lpm:foo?dir=/a%20b").unwrap().target, lpm("foo", Some("/a b")));
+    assert_eq!(parse("lpm:foo?dri=/a").unwrap().unknown_parameters, ["dri"]);
+    for query in ["dir=", "dir=a/b", "dir=./a", "dir=/a&dir=/a", "dir=/a%00"] {
+        assert_eq!(refusal(&format!("lpm:foo?{query}")).kind, Kind::InvalidUrl, "{query}");
+    }
+}
+
+#[test]
 fn local_ids_are_refused_in_the_words_of_1x() {
-    for text in ["spm:", "mpm:"] {
+    for text in ["spm:", "mpm:", "lpm:", "lpm:?dir=/a"] {
         assert_eq!(refusal(text).message, "no mutex id given");
     }
     for id in ["1x", "-a", "a_b", "a b", "ä", "a\0", "a.b", "//a", "a?x=1", "a\n"] {
@@ -59,7 +73,7 @@ fn an_unknown_scheme_is_quoted_in_the_words_of_1x() {
         "foo:bar",
         "spm",
         "rpm:",
-        "lpm:foo",
+        "lpmx:foo",
         "http://localhost:8080/x",
         "rpm+foo://[::1]:1/id",
         "42",
