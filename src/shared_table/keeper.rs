@@ -11,11 +11,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::Builder;
+use std::time::{Duration, Instant};
 
-/// How often those who wait look whether anybody before them has died unheard (milliseconds).
-const CHECK: i32 = 2_000;
+/// How often those who wait look whether anybody before them has died unheard .
+const CHECK: Duration = Duration::from_secs(2);
 /// The same, while somebody before them cannot be watched.
-const CLOSE_CHECK: i32 = 100;
+const CLOSE_CHECK: Duration = Duration::from_millis(100);
 /// How many processes are watched at once.
 const WATCHED: usize = 64;
 
@@ -38,12 +39,13 @@ fn keep(member: &Member, bell: &File) {
     let mut watched: HashMap<Process, File> = HashMap::new();
     let mut is_unwatched = false;
     // The folder may have gone before it was watched.
-    let mut timeout = 0;
+    let mut due = Some(Instant::now());
     loop {
         let mut files = vec![bell.as_raw_fd(), folder.as_ref().map_or(-1, AsRawFd::as_raw_fd)];
         let order: Vec<Process> = watched.keys().copied().collect();
         files.extend(watched.values().map(AsRawFd::as_raw_fd));
-        let ready = system::poll(&files, timeout);
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
+        let ready = system::poll(&files, left.unwrap_or(-1));
         system::drain(bell);
         if let Some(folder) = &folder {
             system::drain(folder);
@@ -55,10 +57,9 @@ fn keep(member: &Member, bell: &File) {
             .map(|(process, _)| process)
             .collect();
         watched.retain(|process, _| !ended.contains(process));
-        let is_time = !ready.contains(&true);
-        let Some(attended) = member.attend(is_time || !ended.is_empty()) else {
-            return;
-        };
+        // However often it rings in between.
+        let sweep = !ended.is_empty() || due.is_some_and(|due| Instant::now() >= due);
+        let Some(attended) = member.attend(sweep) else { return };
         let mut is_new = false;
         if let Some(before) = attended.before {
             watched.retain(|process, _| before.contains(process));
@@ -79,12 +80,17 @@ fn keep(member: &Member, bell: &File) {
             // A child that it left behind may have kept the lock of its life.
             is_unwatched |= before.iter().any(|process| ended.contains(process));
         }
-        timeout = match attended.is_waiting {
-            false if folder.is_some() => -1,
+        let pause = match attended.is_waiting {
+            false if folder.is_some() => None,
             // A process that ended before it was watched, and whose pid may be another's by now, is found by one more sweep.
-            true if is_new => 0,
-            true if is_unwatched => CLOSE_CHECK,
-            _ => CHECK,
+            true if is_new => Some(Duration::ZERO),
+            true if is_unwatched => Some(CLOSE_CHECK),
+            _ => Some(CHECK),
+        };
+        let next = pause.map(|pause| Instant::now() + pause);
+        due = match due {
+            Some(due) if !sweep => next.map(|next| next.min(due)),
+            _ => next,
         };
     }
 }

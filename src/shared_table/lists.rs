@@ -65,7 +65,7 @@ impl Memory {
         }
         let byte = (kind.base + high as usize * kind.words) * 4;
         // A write to a page that the file system has no room for would kill the process.
-        if byte % PIECE_BYTES == 0 && !reserve(byte, PIECE_BYTES) {
+        if byte.is_multiple_of(PIECE_BYTES) && !reserve(byte, PIECE_BYTES) {
             return Err(Fault::NoSpace);
         }
         self.store(kind.high, high + 1)?;

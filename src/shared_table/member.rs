@@ -23,7 +23,7 @@ const FIFOS: usize = 256;
 
 /// The byte whose lock says that the process of a slot lives.
 fn life(slot: Slot) -> u64 {
-    u64::from(slot.number) * LIVES | u64::from(slot.epoch)
+    u64::from(slot.number) * LIVES + u64::from(slot.epoch)
 }
 
 /// A request as the process's threads name it: environment and number.
