@@ -68,13 +68,19 @@ test("with NODE_DEBUG a program does what it does without, and looks for no dead
         await other.release()
         await Promise.all(closing)
         await mutex.open()
+        const waitsForItself = mutex.withLock(() => mutex.acquire()).catch(({ code }) => results.push(code))
+        for (let turn = 0; turn < 10; turn++)
+            await new Promise(setImmediate)
+        await mutex.close()
+        await waitsForItself
+        await mutex.open()
         const step = [ mutex.acquire().then(() => results.push("acquired"), ({ code }) => results.push(code)), mutex.close() ]
         await Promise.all(step)
         await other.close()
         done()
     `
     const plain = await results(t, source), debugged = await results(t, source, { env: { NODE_DEBUG: "ipc-mutex" } })
-    assert.deepEqual(plain, [ "let in", "ERR_CLOSED", "acquired" ])
+    assert.deepEqual(plain, [ "let in", "ERR_CLOSED", "ERR_CLOSED", "acquired" ])
     assert.deepEqual(debugged, plain)
 })
 
