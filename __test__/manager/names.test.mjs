@@ -39,7 +39,7 @@ test("the constructor takes URLs without an id, and says of others what is wrong
         "rpm+consul://h/", "rpm+etcd://a,b:1/", new URL("rpm+redis://h/"), new URL("spm:") ]
     for (const url of good)
         new LockManager(url)
-    const bad = [ "spm:foo", "rpm+redis://h/foo", "rpm+redis://h/foo/", "rpm+pgsql://h/db", "rpm+pgsql://h/db/foo", "rpm+pgsql://h/?pair=1,2",
+    const bad = [ "lpm:", "spm:foo", "rpm+redis://h/foo", "rpm+redis://h/foo/", "rpm+pgsql://h/db", "rpm+pgsql://h/db/foo", "rpm+pgsql://h/?pair=1,2",
         "foo:", "redis://h/", "", undefined, null, 5, "rpm+redis://", "rpm+redis:///", "rpm+redis://h/?ttl=never", "spm:?" + "a".repeat(5000) ]
     for (const url of bad)
         assert.throws(() => new LockManager(url), { code: "ERR_INVALID_URL" }, String(url))

@@ -25,6 +25,8 @@ class Place {
      * @throws {MutexError} ERR_INVALID_URL
      */
     constructor (text) {
+        if (typeof text === "string" && text.startsWith("lpm:"))
+            throw new MutexError("ERR_INVALID_URL", "a lock manager does not reach as far as \"lpm:\" yet: use a mutex for each lock there")
         const found = typeof text === "string" ? LOCAL.exec(text) ?? REMOTE.exec(text) : null
         if (found === null)
             // Says what is wrong, unless it is a mutex's.
