@@ -203,10 +203,11 @@ class SpmModel {
         const ticket = native.localSteal(this.handle, freeCookie())
         if (ticket === 0)
             return request.failed(full())
+        // Nobody of this thread believes in a hold that is over when the new one begins.
         const lost = native.localStolen()
-        request.granted(ticket, native.localToken(ticket))
         for (let at = 0; at < lost.length; at += 2)
             models.get(lost[at])?.stolen(lost[at + 1])
+        request.granted(ticket, native.localToken(ticket))
     }
 
     /** @param {number} ticket of the hold that was stolen; 0: that by the word, unless it is another one by now */
