@@ -1,6 +1,6 @@
 // Walks over the whole API in several threads and processes at once, for the same locks: the primary of a cluster or a plain process, its workers and
 // their threads. The primary's process judges what all of them believed, and says how often what took place.
-//   node live-walk.mjs <spm|mpm> <steps of each> <seed>
+//   node live-walk.mjs <spm|mpm|lpm> <steps of each> <seed> [<query of the URLs>]
 import { restore } from "./manual-timers.mjs"
 import assert from "node:assert/strict"
 import cluster from "node:cluster"
@@ -14,8 +14,8 @@ const { Mutex } = await import("../conformance/world.mjs")
 restore()
 
 const LENGTH = 1000
-const [ model, steps, first ] = workerData?.order ?? process.argv.slice(2)
-const url = (id) => `${model}:${id}`
+const [ model, steps, first, query = "" ] = workerData?.order ?? process.argv.slice(2)
+const url = (id) => `${model}:${id}${query}`
 const name = `${process.pid}-${threadId}`
 
 let unfinished
@@ -54,7 +54,7 @@ async function walkAll () {
 }
 
 /** Each walks on its own way. */
-const below = (number) => [ model, steps, String(Number(first) + number * 1_000_000) ]
+const below = (number) => [ model, steps, String(Number(first) + number * 1_000_000), query ]
 
 async function thread (number) {
     const worker = new Worker(new URL(import.meta.url), { workerData: { order: below(number) } })
