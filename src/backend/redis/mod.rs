@@ -11,8 +11,9 @@
 //!   answers another is asked about. No clock but our own has a part in that.
 //! - *A waiter is woken by what reaches its own connection.* Each connection has a channel of its own (`link.rs`), and a waiter's entry names that of
 //!   the connection by which it asked last. A script passes over whoever is not there to hear.
-//! - *Somebody looks after the lock.* The first waiter that listens asks when the key runs out, and polls behind a 1.1.2 process; it always knows that it
-//!   is the first: `tell_first` in `lua/queue.lua` is the end of every script that may have changed that.
+//! - *Somebody looks after the lock.* The first waiter that listens asks when the key runs out, and polls behind a 1.1.2 process; it knows that it
+//!   is the first: `tell_first` in `lua/queue.lua` is the end of every script that may have changed that, but for the quick hand-over in
+//!   `lua/release_plain.lua`, behind which it learns so with its next renewal, before the key can run out.
 //! - *What was given up does nothing any more.* A connection is ended at the server before its successor is used (`connect.rs`), and one of the express
 //!   lane before a lock that was asked for on it is given back ([`Redis::cut`](Backend::cut)).
 //! - *Renewals do not queue behind work.* They have a connection of their own, opened with the first hold; until it is there they go by the one that is open
