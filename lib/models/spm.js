@@ -143,9 +143,15 @@ class SpmModel {
 
     /** Gives back what `take` took. */
     free () {
-        const isHeld = this.#hasWord()
         this.isTaken = false
-        if (!isHeld) {
+        // Says itself whether the hold was still this object's.
+        if (this.line.length === 0 && Atomics.compareExchange(this.words, this.offset, this.handle, 0) === this.handle)
+            return DONE
+        return this.#freeSlowly()
+    }
+
+    #freeSlowly () {
+        if (!this.#hasWord()) {
             this.stolen(0)
             return Promise.reject(errors.stolen(this.session.name))
         }
