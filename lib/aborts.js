@@ -79,4 +79,19 @@ function watch (signal, withdrawAll) {
     return found
 }
 
-module.exports = { reasonOf, watch }
+/**
+ * Calls `listener` when a signal aborts, or if it has.
+ * @param {AbortSignal} signal
+ * @param {() => void} listener may be called twice
+ * @returns {() => void} takes the listener away, soon: what the signal's own code throws then is for nobody who calls this
+ */
+function listen (signal, listener) {
+    signal.addEventListener("abort", listener, { once: true })
+    if (signal.aborted)
+        listener()
+    return () => { notify.later(undefined, unlisten, signal, listener) }
+}
+
+const unlisten = (signal, listener) => { signal.removeEventListener("abort", listener) }
+
+module.exports = { listen, reasonOf, watch }

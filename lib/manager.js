@@ -139,7 +139,8 @@ class LockManager extends EventEmitter {
     #sendNow (name, kind, given) {
         const session = this.#sessions.of(name)
         const { size } = session.requests
-        if (kind === "LOCK" && size >= this.#options.maxPending)
+        // A thief does not wait.
+        if (kind === "LOCK" && !given.steal && size >= this.#options.maxPending)
             throw errors.queueFull(name, size)
         return session.ask(request[kind], given)
     }

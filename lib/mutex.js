@@ -131,7 +131,7 @@ class Mutex extends EventEmitter {
 
     release () {
         // Such a hold began while nobody traced, so there is no span to end.
-        if (this.#fast !== null && this.#fast.isTaken) {
+        if (this.#fast !== null && this.#fast.isTaken && !this.#session.hasUnreleased) {
             if (isDebugging)
                 debug("%s: release", this.id)
             return this.#fast.free()

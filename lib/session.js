@@ -54,6 +54,11 @@ class Session {
         return this.#isOpen
     }
 
+    /** Whether something is held, besides what stands in the lock's word alone. */
+    get hasHolds () {
+        return this.#holds.size > 0
+    }
+
     observe () {
         this.#isObserved = true
     }
@@ -166,6 +171,11 @@ class Session {
         throw errors.retraced(reason)
     }
 
+    /** Whether there is something that comes before what stands in the lock's word. */
+    get hasUnreleased () {
+        return this.unreleased.length > 0
+    }
+
     release () {
         const hold = this.unreleased.shift() ?? this.#wordHold()
         if (hold !== undefined)
@@ -202,7 +212,7 @@ class Session {
                 hold.lose(error)
     }
 
-    /** The coordinator is out of reach: every hold is lost. */
+    /** Every hold is lost, as when the coordinator is out of reach. */
     lost (error) {
         const hold = this.#wordHold()
         if (hold !== undefined)

@@ -1,6 +1,7 @@
 // Several names at once: all or none.
 import { test } from "node:test"
 import assert from "node:assert/strict"
+import { startChild } from "../support/children.mjs"
 import { aborted, fresh, manager, opened, rejection, watch } from "./world.mjs"
 
 /** Names whose order as text, as ids and as given are three different ones. */
@@ -8,6 +9,38 @@ const names = () => {
     const prefix = fresh()
     return [ `${prefix} z`, `${prefix}-a`, `${prefix}ä` ]
 }
+
+/** Asks with signals that throw, for one name and several, while the manager opens and when it is open; then takes all that may be held. */
+const faultySignals = new URL(`data:text/javascript,${encodeURIComponent(`
+    import { LockManager } from ${JSON.stringify(new URL("../../index.mjs", import.meta.url).href)}
+    const [ url, ...names ] = process.argv.slice(2)
+    const results = [], uncaught = []
+    process.on("uncaughtException", ({ message }) => uncaught.push(message))
+    const faulty = (where) => {
+        const fail = (name) => { if (name === where) throw new Error(name) }
+        return {
+            get aborted () { return fail("aborted") ?? false },
+            addEventListener: () => fail("addEventListener"),
+            removeEventListener: () => fail("removeEventListener")
+        }
+    }
+    for (const isOpen of [ false, true ])
+        for (const given of [ names[0], names ])
+            for (const where of [ "addEventListener", "aborted", "removeEventListener" ]) {
+                const locks = new LockManager(url)
+                if (isOpen)
+                    await locks.open()
+                const result = await locks.lock(given, { signal: faulty(where) }).catch((error) => error)
+                results.push(result.message ?? "got")
+                await result.release?.()
+                // In vain unless all is free.
+                await (await locks.lock(names)).release()
+                await locks.close()
+            }
+    await new Promise(setImmediate)
+    process.send({ name: "results", results, uncaught })
+    process.disconnect()
+`)}`)
 
 export function several (world) {
     test("several: all are held as one, with tokens by name, and released as one", async (t) => {
@@ -98,6 +131,14 @@ export function several (world) {
         assert.equal((await aborted(signal)).code, "ERR_CLOSED")
         await set.release()
         await (await other.lock(all)).release()
+    })
+
+    test("several: what the code of a signal throws, and when, leaves nothing held", async (t) => {
+        const child = await startChild(t, faultySignals, [ world.url(""), ...names() ])
+        const { results, uncaught } = await child.message("results", { timeout: 60_000 })
+        await child.success()
+        assert.deepEqual(results, Array(4).fill([ "addEventListener", "aborted", "got" ]).flat())
+        assert.deepEqual([ ...new Set(uncaught) ], [ "removeEventListener" ])
     })
 
     if (world.steals) {

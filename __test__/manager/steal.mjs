@@ -1,9 +1,17 @@
 // Taking a lock from whoever has it. Where a coordinator cannot, it says so.
 import { test } from "node:test"
 import assert from "node:assert/strict"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { aborted, fresh, manager, opened, rejection, watch } from "./world.mjs"
 
 const isAbort = (error) => error instanceof DOMException && error.name === "AbortError"
+
+/** Collects garbage, now. */
+function collect () {
+    setFlagsFromString("--expose-gc")
+    runInNewContext("gc")()
+}
 
 export function steal (world) {
     if (!world.steals) {
@@ -121,6 +129,54 @@ export function steal (world) {
         }
         assert.equal(await mutex.tryAcquire(), true)
         await mutex.release()
+    })
+
+    test("steal: the release() of a flow that was stolen from is its own, though another flow has acquired the mutex since", async (t) => {
+        const locks = manager(t, world)
+        for (const observed of [ false, true ]) {
+            const id = fresh()
+            const mutex = await opened(t, world.url(id))
+            if (observed)
+                mutex.on("lost", () => {})
+            await mutex.acquire()
+            await (await locks.lock(id, { steal: true })).release()
+            await mutex.acquire()
+            assert.equal((await rejection(mutex.release())).code, "ERR_LOCK_LOST")
+            assert.equal(await locks.tryLock(id), null)
+            await mutex.release()
+            await (await locks.tryLock(id)).release()
+        }
+    })
+
+    test("steal: what waited for a stolen hold leaves nothing behind once it was served", async (t) => {
+        const locks = manager(t, world)
+        const id = fresh()
+        const mutex = await opened(t, world.url(id))
+        const served = []
+        for (let round = 0; round < 100; round++) {
+            await mutex.acquire()
+            const waiting = mutex.acquire()
+            served.push(new WeakRef(waiting))
+            const thief = await locks.lock(id, { steal: true })
+            await assert.rejects(mutex.release(), { code: "ERR_LOCK_LOST" })
+            await thief.release()
+            await waiting
+            await mutex.release()
+        }
+        await new Promise(setImmediate)
+        collect()
+        assert.ok(served.filter((promise) => promise.deref() !== undefined).length < 10)
+    })
+
+    test("steal is no call that waits: maxPending does not stop it", async (t) => {
+        const locks = manager(t, world, { maxPending: 1 })
+        const name = fresh()
+        const lock = await locks.lock(name)
+        const waiting = locks.lock(name)
+        const thief = await locks.lock(name, { steal: true })
+        assert.equal(lock.signal.aborted, true)
+        await thief.release()
+        await (await waiting).release()
     })
 
     test("steal: those that waited so are ended by close()", async (t) => {

@@ -48,7 +48,18 @@ const actions = {
         await own.close()
         say("stolen")
     },
+    async rob (name, done) {
+        const lock = await locks.lock(name, { steal: true })
+        release = () => lock.release()
+        notify(done)
+    },
+    giveBack: (done) => release().then(() => notify(done)),
     end: () => locks.close().then(() => parentPort.close())
+}
+
+function notify (done) {
+    Atomics.store(done, 0, 1)
+    Atomics.notify(done, 0)
 }
 
 function expectLoss (error) {

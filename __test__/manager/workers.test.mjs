@@ -5,7 +5,7 @@ import { Worker } from "node:worker_threads"
 import { once } from "node:events"
 import { watchLeaks } from "../support/leaks.mjs"
 import { waitFor } from "../support/waiting.mjs"
-import { LockManager, fresh, manager } from "./world.mjs"
+import { LockManager, fresh, manager, opened, rejection } from "./world.mjs"
 
 watchLeaks()
 const program = new URL("./thread.mjs", import.meta.url)
@@ -78,6 +78,60 @@ test("spm: a lock is stolen from another thread, which hears of it", async (t) =
         }
     }
     await locks.request(name, { ifAvailable: true }, (lock) => assert.notEqual(lock, null))
+})
+
+/** Lets a thread do something to a lock while this one stands still, so that it does not hear of it. */
+function unheard (worker, ...told) {
+    const done = new Int32Array(new SharedArrayBuffer(4))
+    worker.postMessage([ ...told, done ])
+    assert.notEqual(Atomics.wait(done, 0, 0, 60_000), "timed-out")
+}
+
+for (const [ how, again ] of [
+    [ "at once", (mutex) => mutex.acquire() ],
+    [ "with options", (mutex) => mutex.acquire({ timeout: 60_000 }) ],
+    [ "at once, and is listened to from then on", (mutex) => mutex.acquire().then(() => { mutex.on("lost", () => {}) }) ],
+    [ "with options, and is listened to from then on", (mutex) => mutex.acquire({ timeout: 60_000 }).then(() => { mutex.on("lost", () => {}) }) ]
+])
+    test(`spm: a mutex that has not heard of a theft yet acquires again ${how}: the first release() is that of what was stolen`, async (t) => {
+        const name = fresh()
+        const locks = manager(t, { url: () => "spm:" })
+        const mutex = await opened(t, `spm:${name}`)
+        const worker = await thread(t, "spm:")
+        await mutex.acquire()
+        const waiting = [ mutex.acquire(), mutex.acquire() ]
+        unheard(worker, "rob", name)
+        unheard(worker, "giveBack")
+        const another = again(mutex)
+        await Promise.race([ another, ...waiting ])
+        assert.equal((await rejection(mutex.release())).code, "ERR_LOCK_LOST")
+        for (const served of [ 1, 2, 3 ]) {
+            await waitFor(async () => (await mutex.query()).pending.length === 3 - served)
+            assert.equal(await locks.tryLock(name), null)
+            await mutex.release()
+        }
+        await Promise.all([ another, ...waiting ])
+        await (await locks.tryLock(name)).release()
+    })
+
+test("spm: close() of a mutex whose waiters were moved by a theft, and the first of them was granted meanwhile, frees the lock", async (t) => {
+    const name = fresh()
+    const locks = manager(t, { url: () => "spm:" })
+    // Else the thread would give back everything behind its last mutex.
+    await locks.open()
+    const mutex = await opened(t, `spm:${name}`)
+    const worker = await thread(t, "spm:")
+    await mutex.acquire()
+    const waiting = [ mutex.acquire(), mutex.acquire(), mutex.acquire() ].map(rejection)
+    unheard(worker, "rob", name)
+    await waitFor(async () => (await mutex.query()).pending.length === 3)
+    unheard(worker, "giveBack")
+    await mutex.close()
+    for (const each of waiting)
+        assert.equal((await each).code, "ERR_CLOSED")
+    const lock = await locks.tryLock(name)
+    assert.notEqual(lock, null)
+    await lock.release()
 })
 
 test("spm: threads that steal from each other hundreds of times leave nothing behind", async (t) => {

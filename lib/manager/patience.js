@@ -11,24 +11,21 @@ const { clearTimeout, setTimeout } = require("../timing.js")
  * @param {string} name of the lock
  * @returns {Promise<void>}
  */
-function within (before, { timeout, signal }, name) {
-    if (timeout === undefined && signal === undefined)
-        return before
-    return new Promise((resolve, reject) => {
-        const aborted = () => end(reject, aborts.reasonOf(signal))
-        const timer = timeout === undefined ? undefined : setTimeout(() => end(reject, errors.timedOut(name, timeout)), timeout)
-        const end = (settle, value) => {
-            if (timer !== undefined)
-                clearTimeout(timer)
-            settle(value)
-            // May be anybody's code, and throw.
-            signal?.removeEventListener("abort", aborted)
-        }
-        signal?.addEventListener("abort", aborted, { once: true })
-        before.then(() => end(resolve), (error) => end(reject, error))
-        if (signal?.aborted)
-            aborted()
-    })
+async function within (before, { timeout, signal }, name) {
+    let timer, unlisten
+    try {
+        await Promise.race([ before, new Promise((_resolve, reject) => {
+            if (signal !== undefined)
+                unlisten = aborts.listen(signal, () => reject(aborts.reasonOf(signal)))
+            if (timeout !== undefined)
+                timer = setTimeout(() => reject(errors.timedOut(name, timeout)), timeout)
+        }) ])
+    }
+    finally {
+        if (timer !== undefined)
+            clearTimeout(timer)
+        unlisten?.()
+    }
 }
 
 module.exports = { within }

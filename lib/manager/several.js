@@ -114,11 +114,7 @@ async function takeAll (order, given, take) {
 function link (signal, controller) {
     if (signal === undefined)
         return ignore
-    const abort = () => { controller.abort(aborts.reasonOf(signal)) }
-    signal.addEventListener("abort", abort, { once: true })
-    if (signal.aborted)
-        abort()
-    return () => signal.removeEventListener("abort", abort)
+    return aborts.listen(signal, () => { controller.abort(aborts.reasonOf(signal)) })
 }
 
 function timedOut (order, timeout, { cause }) {

@@ -21,12 +21,11 @@ const tell = () => { granted.shift().tell() }
  * the mutex may have been closed.
  */
 class BareRequest {
-    #session
     #resolve
     #reject
 
     constructor (session) {
-        this.#session = session
+        this.session  = session
         /** As in Request; the table knows only of one whose object's hold was stolen. */
         this.key      = 0
         this.ticket   = 0
@@ -38,7 +37,7 @@ class BareRequest {
 
     granted (key) {
         port.letGo()
-        this.#session.beganBare(key)
+        this.session.beganBare(key)
         granted.push(this)
         microtask(tell)
         return true
@@ -54,10 +53,10 @@ class BareRequest {
     }
 
     tell () {
-        if (this.#session.isOpen)
+        if (this.session.isOpen)
             this.#resolve()
         else
-            this.#reject(errors.closed(this.#session.id))
+            this.#reject(errors.closed(this.session.id))
     }
 
     /** The mutex closes. */

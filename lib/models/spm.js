@@ -32,7 +32,7 @@ function grant (cookie, ticket) {
     if (request === undefined || ticket !== undefined && request.ticket !== ticket)
         return
     asked.delete(cookie)
-    request.granted(request.ticket, request.fenced ? native.localToken(request.ticket) : undefined)
+    request.session.model.granted(request, request.ticket)
 }
 
 /** Grants the requests of this thread that a call of the table let in. */
@@ -121,7 +121,15 @@ class SpmModel {
 
     /** Takes the lock if nobody has it and nobody waits. */
     take () {
-        return Atomics.compareExchange(this.words, this.offset, 0, this.handle) === 0 && (this.isTaken = true)
+        if (Atomics.compareExchange(this.words, this.offset, 0, this.handle) !== 0)
+            return false
+        return this.isTaken || this.session.hasHolds ? this.#takeAnew() : this.isTaken = true
+    }
+
+    /** The lock was free, so what this object had was stolen, which has not been heard. Those who waited for it in the line come first. */
+    #takeAnew () {
+        this.session.lost(errors.stolen(this.session.name))
+        return !this.#handOn() && (this.isTaken = true)
     }
 
     /**
@@ -196,9 +204,11 @@ class SpmModel {
             request.key    = cookie
             request.ticket = -answer
             asked.set(cookie, request)
+            if (request instanceof BareRequest)
+                this.moved.add(request)
         }
         else if (answer > 0)
-            request.granted(answer, request.fenced ? native.localToken(answer) : undefined)
+            this.granted(request, answer)
         else if (wait)
             request.failed(full())
         else
@@ -213,7 +223,16 @@ class SpmModel {
         const lost = native.localStolen()
         for (let at = 0; at < lost.length; at += 2)
             models.get(lost[at])?.stolen(lost[at + 1])
-        request.granted(ticket, native.localToken(ticket))
+        this.granted(request, ticket)
+    }
+
+    /** The table has given the lock to a request of this object. */
+    granted (request, ticket) {
+        // It has not heard then that what it had by the word was stolen, and that was before.
+        if (this.isTaken)
+            this.stolen(0)
+        this.moved.delete(request)
+        request.granted(ticket, request.fenced ? native.localToken(ticket) : undefined)
     }
 
     /** @param {number} ticket of the hold that was stolen; 0: that by the word, unless it is another one by now */
@@ -228,11 +247,8 @@ class SpmModel {
         while ((request = this.line.shift()) !== undefined) {
             this.words[this.length] = 0
             // One that was withdrawn has nothing to ask for.
-            if (request.isAsked) {
-                if (request instanceof BareRequest)
-                    this.moved.add(request)
+            if (request.isAsked)
                 this.#askTable(request, false, true)
-            }
         }
     }
 
@@ -283,11 +299,11 @@ class SpmModel {
             this.line.shift().close?.()
             this.words[this.length] = this.line.length
         }
-        for (const request of this.moved)
-            if (asked.get(request.key) === request) {
-                this.cancel(request)
-                request.close()
-            }
+        // From the last to the first, so that none of them is granted because another one goes.
+        for (const request of [ ...this.moved ].reverse()) {
+            this.cancel(request)
+            request.close()
+        }
         if (this.isTaken && this.#hasWord()) {
             this.isTaken = false
             this.#freeWord()
