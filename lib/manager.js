@@ -6,6 +6,7 @@ const errors = require("./errors.js")
 const settings = require("./settings.js")
 const { createModel } = require("./models/index.js")
 const { Place } = require("./manager/place.js")
+const { now } = require("./timing.js")
 
 require("./cluster/role.js").join()
 
@@ -146,12 +147,12 @@ class LockManager extends EventEmitter {
     }
 
     async #sendLater (opening, name, kind, given) {
-        const begun = performance.now()
+        const begun = now()
         await within(opening, given, name)
         // Unless it has been closed meanwhile.
         this.#ready()
         const { timeout } = given
-        const left = timeout === undefined ? undefined : Math.max(0, timeout - (performance.now() - begun))
+        const left = timeout === undefined ? undefined : Math.max(0, timeout - (now() - begun))
         return this.#sendNow(name, kind, { ...given, timeout: left })
     }
 

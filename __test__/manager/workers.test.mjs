@@ -1,6 +1,7 @@
 // Worker threads: what one thread has, all see; what a thread had that ends, is free; a lock can be stolen from another thread.
 import { test } from "node:test"
 import assert from "node:assert/strict"
+import diagnostics from "node:diagnostics_channel"
 import { Worker } from "node:worker_threads"
 import { once } from "node:events"
 import { watchLeaks } from "../support/leaks.mjs"
@@ -113,6 +114,27 @@ for (const [ how, again ] of [
         await Promise.all([ another, ...waiting ])
         await (await locks.tryLock(name)).release()
     })
+
+test("spm: such a mutex that was handed what was stolen while somebody traced, who has stopped since", async (t) => {
+    const name = fresh()
+    const locks = manager(t, { url: () => "spm:" })
+    const mutex = await opened(t, `spm:${name}`)
+    const worker = await thread(t, "spm:")
+    const listener = () => {}
+    await mutex.acquire()
+    diagnostics.subscribe("tracing:ipc-mutex:acquire:start", listener)
+    const handed = mutex.acquire()
+    diagnostics.unsubscribe("tracing:ipc-mutex:acquire:start", listener)
+    await mutex.release()
+    await handed
+    unheard(worker, "rob", name)
+    unheard(worker, "giveBack")
+    await mutex.acquire()
+    assert.equal((await rejection(mutex.release())).code, "ERR_LOCK_LOST")
+    assert.equal(await locks.tryLock(name), null)
+    await mutex.release()
+    await (await locks.tryLock(name)).release()
+})
 
 test("spm: close() of a mutex whose waiters were moved by a theft, and the first of them was granted meanwhile, frees the lock", async (t) => {
     const name = fresh()

@@ -4,6 +4,7 @@ const { inspect } = require("node:util")
 const aborts = require("../aborts.js")
 const errors = require("../errors.js")
 const { asyncDispose } = require("../lock.js")
+const { now } = require("../timing.js")
 
 const ignore = () => {}
 
@@ -80,14 +81,14 @@ async function releaseAll (locks) {
  */
 async function takeAll (order, given, take) {
     const { timeout } = given
-    const end = timeout === undefined ? undefined : performance.now() + timeout
+    const end = timeout === undefined ? undefined : now() + timeout
     // Aborts for the caller's reason, or because one of those that are held is lost while others are waited for.
     const controller = new AbortController()
     const unlink = link(given.signal, controller)
     const taken = []
     try {
         for (const names of order) {
-            const left = end === undefined ? undefined : Math.max(0, end - performance.now())
+            const left = end === undefined ? undefined : Math.max(0, end - now())
             const lock = await take(names[0], { ...given, timeout: left, signal: controller.signal })
             if (lock === null) {
                 await releaseAll(taken.map((one) => one.lock)).catch(ignore)

@@ -1,10 +1,9 @@
 "use strict"
 
 const { connect } = require("node:net")
-// Not the global one, which tests of users may replace by one that waits for them.
-const { setImmediate } = require("node:timers")
 const native = require("../native.js")
 const port = require("../port.js")
+const { now, setImmediate } = require("../timing.js")
 
 /*
  * The express lane's connections: this thread's own socket to a server, on which calls for locks that nobody else in this process
@@ -69,7 +68,7 @@ class Lane {
 
     /** Opens the connection if there is none; nobody waits for it. */
     connect () {
-        if (isOff || this.socket !== undefined || performance.now() < this.notBefore)
+        if (isOff || this.socket !== undefined || now() < this.notBefore)
             return
         const address = native.laneAddress(this.number)
         if (address === undefined)
@@ -143,7 +142,7 @@ class Lane {
         if (line !== 0)
             native.laneClosed(line)
         socket?.destroy()
-        this.notBefore = performance.now() + this.pause
+        this.notBefore = now() + this.pause
         this.pause = Math.min(2 * this.pause, LONGEST_PAUSE)
     }
 
