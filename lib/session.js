@@ -207,9 +207,13 @@ class Session {
             if (hold !== undefined)
                 this.unreleased.push(hold)
         }
-        for (const hold of [ ...this.#holds ])
-            if (hold.key === key)
+        for (const hold of this.#holds)
+            if (hold.key === key) {
                 hold.lose(error)
+                // A theft ends thousands of readers one by one, oldest first. Only by the word, one may be there that was stolen before.
+                if (key !== BY_WORD)
+                    return
+            }
     }
 
     /** Every hold is lost, as when the coordinator is out of reach. */
