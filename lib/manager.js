@@ -153,7 +153,7 @@ class LockManager extends EventEmitter {
         this.#ready()
         const { timeout } = given
         const left = timeout === undefined ? undefined : Math.max(0, timeout - (now() - begun))
-        return this.#sendNow(name, kind, { ...given, timeout: left })
+        return this.#sendNow(name, kind, { ...given, timeout: left, total: timeout })
     }
 
     withLock (name, options, fn) {

@@ -50,6 +50,8 @@ class Request {
     #state = ASKED
     #kind
     #timeout
+    /** What the caller said, of which some may have passed. */
+    #total
     #signal
     #resolve
     #reject
@@ -67,7 +69,7 @@ class Request {
     /**
      * @param {import("./session.js").Session} session
      * @param {{ wait: boolean, handle: boolean }} kind one of the above
-     * @param {{ shared: boolean, timeout?: number, signal?: AbortSignal }} given
+     * @param {{ shared: boolean, timeout?: number, total?: number, signal?: AbortSignal }} given
      */
     constructor (session, kind, given) {
         this.session  = session
@@ -84,6 +86,7 @@ class Request {
         this.hold     = undefined
         this.#kind    = kind
         this.#timeout = given.timeout
+        this.#total   = given.total ?? given.timeout
         this.#signal  = given.signal
         this.promise  = new Promise(capture)
         this.#resolve = resolveIt
@@ -165,7 +168,7 @@ class Request {
         this.#step = currentStep()
         port.keepAlive()
         if (this.#timeout !== undefined)
-            this.#timer = setTimeout(expired, this.#timeout, this, this.#timeout)
+            this.#timer = setTimeout(expired, this.#timeout, this, this.#total)
     }
 
     /**

@@ -101,6 +101,7 @@ export function basics (world) {
         assert.equal(await rejection(waiting), reason)
         const other = manager(t, world)
         assert.equal((await rejection(other.lock(name, { timeout: 0 }))).code, "ERR_TIMEOUT")
+        assert.match((await rejection(manager(t, world).lock(name, { timeout: 50 }))).message, /was not acquired in 50 ms/)
         assert.equal(await rejection(manager(t, world).lock(name, { signal: AbortSignal.abort(reason) })), reason)
         const late = new AbortController()
         const opening = manager(t, world).lock(name, { signal: late.signal })

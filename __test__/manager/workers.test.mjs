@@ -88,9 +88,20 @@ function unheard (worker, ...told) {
     assert.notEqual(Atomics.wait(done, 0, 0, 60_000), "timed-out")
 }
 
-for (const [ how, again ] of [
+/** Lets this thread hear all that another one has done: its next grant comes behind that. */
+async function hear (worker, locks) {
+    const name = fresh()
+    unheard(worker, "rob", name)
+    const waiting = locks.lock(name)
+    unheard(worker, "giveBack")
+    await (await waiting).release()
+}
+
+for (const [ how, again, hearing = () => {} ] of [
     [ "at once", (mutex) => mutex.acquire() ],
+    [ "at once, and hears of it then", (mutex) => mutex.acquire(), hear ],
     [ "with options", (mutex) => mutex.acquire({ timeout: 60_000 }) ],
+    [ "with options, and hears of it then", (mutex) => mutex.acquire({ timeout: 60_000 }), hear ],
     [ "at once, and is listened to from then on", (mutex) => mutex.acquire().then(() => { mutex.on("lost", () => {}) }) ],
     [ "with options, and is listened to from then on", (mutex) => mutex.acquire({ timeout: 60_000 }).then(() => { mutex.on("lost", () => {}) }) ]
 ])
@@ -105,6 +116,7 @@ for (const [ how, again ] of [
         unheard(worker, "giveBack")
         const another = again(mutex)
         await Promise.race([ another, ...waiting ])
+        await hearing(worker, locks)
         assert.equal((await rejection(mutex.release())).code, "ERR_LOCK_LOST")
         for (const served of [ 1, 2, 3 ]) {
             await waitFor(async () => (await mutex.query()).pending.length === 3 - served)
