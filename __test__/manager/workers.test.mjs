@@ -148,6 +148,29 @@ test("spm: such a mutex that was handed what was stolen while somebody traced, w
     await (await locks.tryLock(name)).release()
 })
 
+test("spm: a holder that reads its signal sees a theft that it has not heard of", async (t) => {
+    const name = fresh()
+    const locks = manager(t, { url: () => "spm:" })
+    const worker = await thread(t, "spm:")
+    const lock = await locks.lock(name)
+    unheard(worker, "rob", name)
+    assert.equal(lock.signal.aborted, true)
+    assert.equal(lock.signal.reason.code, "ERR_LOCK_LOST")
+})
+
+for (const call of [ "acquire", "lock" ])
+    test(`spm: ${call}() rejects if the lock is stolen before the caller goes on`, async (t) => {
+        const name = fresh()
+        const mutex = await opened(t, `spm:${name}`)
+        const worker = await thread(t, "spm:")
+        await mutex.acquire()
+        mutex.on("acquire", () => unheard(worker, "rob", name))
+        const waiting = rejection(mutex[call]())
+        await mutex.release()
+        assert.equal((await waiting).code, "ERR_LOCK_LOST")
+        await assert.rejects(mutex.release(), { code: "ERR_NOT_ACQUIRED" })
+    })
+
 test("spm: close() of a mutex whose waiters were moved by a theft, and the first of them was granted meanwhile, frees the lock", async (t) => {
     const name = fresh()
     const locks = manager(t, { url: () => "spm:" })
