@@ -171,7 +171,7 @@ class LockManager extends EventEmitter {
     async request (...args) {
         if (webLocks === undefined)
             load()
-        return webLocks.request(this, this.#place.model === "spm", args)
+        return webLocks.request(this, this.#place, args)
     }
 
     async query () {

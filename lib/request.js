@@ -6,6 +6,7 @@ const errors = require("./errors.js")
 const port = require("./port.js")
 const settings = require("./settings.js")
 const { Hold } = require("./hold.js")
+const { canSteal, schemeOf } = require("./models/index.js")
 const { clearTimeout, microtask, setTimeout } = require("./timing.js")
 
 const ASKED = "asked", GRANTED = "granted", BUSY = "busy", FAILED = "failed", WITHDRAWN = "withdrawn"
@@ -151,7 +152,7 @@ class Request {
     }
 
     #ask () {
-        if (this.steal && this.session.model.steals !== true) {
+        if (this.steal && !canSteal(this.session.url)) {
             this.failed(noSteal(this.session))
             return
         }
@@ -283,8 +284,8 @@ class Request {
 }
 
 /** The error of an option that the coordinator does not have. */
-function noSteal ({ target: { id, model } }) {
-    const error = new TypeError(`lock "${id}" cannot be stolen: "options.steal" is available for spm: locks, not for ${model}:`)
+function noSteal ({ target: { id }, url }) {
+    const error = new TypeError(`lock "${id}" cannot be stolen: "options.steal" is not available for ${schemeOf(url)} locks`)
     error.code = "ERR_FEATURE_UNAVAILABLE_ON_PLATFORM"
     return error
 }

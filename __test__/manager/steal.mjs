@@ -3,6 +3,7 @@ import { test } from "node:test"
 import assert from "node:assert/strict"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
+import { waitFor } from "../support/waiting.mjs"
 import { aborted, fresh, manager, opened, rejection, watch } from "./world.mjs"
 
 const isAbort = (error) => error instanceof DOMException && error.name === "AbortError"
@@ -46,9 +47,11 @@ export function steal (world) {
             return new Promise(() => {})
         })
         const waiting = one.request(name, () => { order.push("waiting") })
-        await one.query()
-        await new Promise(setImmediate)
         const rejected = rejection(stolen)
+        await waitFor(async () => {
+            const { pending } = await one.query()
+            return running !== undefined && pending.some((info) => info.name === name)
+        }, { what: "a holder and a waiter" })
         await other.request(name, { steal: true }, async (lock) => {
             order.push("thief")
             assert.ok(lock.token > running.token)
@@ -120,7 +123,8 @@ export function steal (world) {
         const lock = await locks.lock(id, { steal: true })
         await assert.rejects(mutex.release(), { code: "ERR_LOCK_LOST" })
         assert.deepEqual(waiting.map(({ settled }) => settled), [ false, false, false ])
-        assert.equal((await mutex.query()).pending.length, 3)
+        // The first of them may be on its way to the server.
+        await waitFor(async () => (await mutex.query()).pending.length === 3, { what: "three waiters" })
         await lock.release()
         for (const one of waiting) {
             await one.promise

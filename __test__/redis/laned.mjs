@@ -21,6 +21,19 @@ const ACTS = {
         say({ name: "ready", ways })
         setInterval(() => {}, 1000)
     },
+    /** Holds until that is over, and releases nevertheless. */
+    async robbed () {
+        const lock = await mutex.lock()
+        const alive = setInterval(() => {}, 1000)
+        lock.signal.addEventListener("abort", async () => {
+            clearInterval(alive)
+            say({ name: "lost", code: lock.signal.reason.code })
+            await lock.release().catch((error) => say({ name: "refused", code: error.code }))
+            await mutex.close()
+            process.disconnect()
+        }, { once: true })
+        say({ name: "ready", ways: [ ...ways ] })
+    },
     /** Asks, and never reads the answer. */
     asking () {
         mutex.acquire()

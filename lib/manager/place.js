@@ -1,7 +1,7 @@
 "use strict"
 
 const { MutexError } = require("../errors.js")
-const { parse } = require("../models/index.js")
+const { canSteal, parse, schemeOf } = require("../models/index.js")
 const { idOf } = require("./names.js")
 
 /** The longest URL that is accepted, as in `src/url.rs`. */
@@ -41,6 +41,8 @@ class Place {
         this.#before = isRemote ? before + path : before
         this.#after  = query
         this.isPgsql = before.startsWith("rpm+pgsql:")
+        this.scheme  = schemeOf(before)
+        this.canSteal = canSteal(before)
         this.model   = parse(this.urlOf("x")).model
     }
 

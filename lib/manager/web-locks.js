@@ -41,7 +41,7 @@ function read (options) {
 }
 
 /** @throws what the promise of `request()` rejects with at once */
-function check (name, { ifAvailable, mode, signal, steal }, canSteal) {
+function check (name, { ifAvailable, mode, signal, steal }, place) {
     if (name.startsWith("-"))
         throw notSupported("a name that begins with \"-\" is reserved by the Web Locks API; lock() takes any name")
     if (steal && ifAvailable)
@@ -52,16 +52,16 @@ function check (name, { ifAvailable, mode, signal, steal }, canSteal) {
         throw notSupported("\"signal\" does not go with \"steal\" or \"ifAvailable\": they do not wait")
     if (signal?.aborted)
         throw aborts.reasonOf(signal)
-    if (steal && !canSteal)
-        throw notSupported("\"steal\" is available on spm: only")
+    if (steal && !place.canSteal)
+        throw notSupported(`"steal" is not available for ${place.scheme} locks`)
 }
 
 /**
  * @param {import("../manager.js").LockManager} manager
- * @param {boolean} canSteal
+ * @param {import("./place.js").Place} place of the manager
  * @param {unknown[]} args of the call
  */
-async function request (manager, canSteal, args) {
+async function request (manager, place, args) {
     if (args.length < 2)
         throw settings.wrongType("callback", "a function", undefined)
     const name = `${args[0]}`
@@ -69,7 +69,7 @@ async function request (manager, canSteal, args) {
     const options = read(given)
     if (typeof callback !== "function")
         throw settings.wrongType("callback", "a function", callback)
-    check(name, options, canSteal)
+    check(name, options, place)
     const { ifAvailable, mode, signal, steal } = options
     const shared = mode === "shared"
     let held

@@ -24,6 +24,19 @@ function parse (text) {
 
 const warn = (message, code) => process.emitWarning(message, { type: "MutexWarning", code: `IPC_MUTEX_${code}` })
 
+/** Those at which a lock can be taken from its holder, and its holder be told. */
+const STEALABLE = /^(?:spm:|rpm\+redis:)/i
+
+/**
+ * Whether the locks of a URL can be stolen.
+ * @param {string} url
+ * @returns {boolean}
+ */
+const canSteal = (url) => STEALABLE.test(url)
+
+/** The beginning of a URL, with the colon: what people call its kind of lock. */
+const schemeOf = (url) => url.slice(0, url.indexOf(":") + 1)
+
 /**
  * The model behind a session's URL; its code is loaded when it is needed. A model has no state of a request or a hold: it asks and releases at its
  * coordinator, and tells the requests what they are answered.
@@ -51,4 +64,4 @@ function createModel (session, { label, credentials }) {
     }
 }
 
-module.exports = { parse, createModel }
+module.exports = { parse, createModel, canSteal, schemeOf }

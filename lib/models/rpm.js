@@ -7,6 +7,9 @@ const { MutexError } = require("../errors.js")
 const lanes = require("./lane.js")
 const snapshot = require("../snapshot.js")
 
+/** How much a request insists; the numbers are those of src/binding/remote.rs. */
+const TRY = 0, WAIT = 1, STEAL = 2
+
 /**
  * A lock on a server: the addon's own thread does the work, this only passes calls and answers. What goes by the express lane
  * (lane.js) instead is answered in the same words.
@@ -60,7 +63,8 @@ class RpmModel {
 
     ask (request) {
         request.key = port.listen(new Asking(request))
-        const way = native.remoteRequest(port.attach(), request.key, this.mutex, request.shared, request.wait, request.fenced,
+        const attempt = request.steal ? STEAL : request.wait ? WAIT : TRY
+        const way = native.remoteRequest(port.attach(), request.key, this.mutex, request.shared, attempt, request.fenced,
             this.lane?.line ?? 0)
         if (way !== undefined)
             this.lane?.go(way)

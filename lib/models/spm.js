@@ -115,10 +115,6 @@ class SpmModel {
         models.set(this.handle, this)
     }
 
-    get steals () {
-        return true
-    }
-
     /** Takes the lock if nobody has it and nobody waits. */
     take () {
         if (Atomics.compareExchange(this.words, this.offset, 0, this.handle) !== 0)

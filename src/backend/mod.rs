@@ -108,6 +108,14 @@ pub enum Refusal {
     Failed(Error),
 }
 
+impl Refusal {
+    /// [`Attempt::Steal`] at a server at which nobody is asked for it: `lib/models/rpm.js` knows which these are.
+    pub fn cannot_steal(ask: &Ask) -> Self {
+        let message = format!("lock \"{}\" cannot be stolen at this server", ask.name());
+        Self::Failed(Error::new(Kind::Server, message))
+    }
+}
+
 /// What most failures mean. A backend that knows better says so itself.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
@@ -152,6 +160,8 @@ pub struct Snapshot {
 pub enum Event {
     /// This hold is gone from the server: the connection was cut, the session ended, the key was deleted.
     Lost { owner: Owner, error: Error },
+    /// This hold was given to somebody else, who has stolen the lock.
+    Stolen(Owner),
     /// The connection that everything hangs on is gone, and the next exchange needs a new one. Once per outage; more than one does no
     /// harm.
     Disconnected,
@@ -202,9 +212,9 @@ pub trait Backend {
     /// cut connection this reconnects. Bounded by `connect_timeout`.
     fn check(&self) -> Task<'_, Result<()>>;
 
-    /// Takes the lock, or waits for it. Recognises an ask that is already queued or granted, and dates a grant anew then: a grant
+    /// Takes the lock, waits for it or steals it. Recognises an ask that is already queued or granted, and dates a grant anew then: a grant
     /// that came when its lease was over is asked for again. Must be safe to drop.
-    /// [`Attempt::Try`] and every exchange that the server should answer at once are bounded by `connect_timeout`.
+    /// [`Attempt::Try`], [`Attempt::Steal`] and every exchange that the server should answer at once are bounded by `connect_timeout`.
     fn acquire(&self, ask: Rc<Ask>) -> Task<'_, Result<Taken, Refusal>>;
 
     /// Frees the lock, or withdraws the ask from the queue: afterwards the server has no trace of it, and the next waiter

@@ -16,6 +16,9 @@ use std::ptr;
 /// Which way a call went, for `lib/models/rpm.js`: nothing for the runtime, text for the express lane to be written at once, or this.
 const TOGETHER: i32 = 0;
 const NO_LINE: i32 = 1;
+/// How much a request insists; anything else is a try.
+const WAIT: u32 = 1;
+const STEAL: u32 = 2;
 
 pub const FUNCTIONS: &[Function] = &[
     ("remoteOpen", open),
@@ -88,12 +91,16 @@ entry! {
 }
 
 entry! {
-    /// `remoteRequest(env, call, mutex, shared, wait, fenced, line)`: which way it went. `line` is the number of the thread's connection
+    /// `remoteRequest(env, call, mutex, shared, attempt, fenced, line)`: which way it went. `line` is the number of the thread's connection
     /// in the lane, 0 for none.
     request(7) |js, args| {
         let call = call(js, args[0], args[1]);
         let mode = if js.bool(args[3]) { Mode::Shared } else { Mode::Exclusive };
-        let attempt = if js.bool(args[4]) { Attempt::Wait } else { Attempt::Try };
+        let attempt = match js.u32(args[4]) {
+            WAIT => Attempt::Wait,
+            STEAL => Attempt::Steal,
+            _ => Attempt::Try,
+        };
         let line = line(js, args[6]);
         express(js, |express| express.request(MutexId(js.u32(args[2])), call, mode, attempt, js.bool(args[5]), line))
     }

@@ -7,4 +7,7 @@ pub enum Attempt {
     Wait,
     /// Say so at once, and leave no trace.
     Try,
+    /// Take it from whoever has it, before all who wait. Not for the lock table's own requests, which have
+    /// [`steal`](super::table::Table::steal).
+    Steal,
 }

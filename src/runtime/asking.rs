@@ -47,7 +47,7 @@ pub async fn ask(entry: Rc<Entry>, request: Rc<Request>) {
                     return fail(entry, request, error).await;
                 }
             },
-            Err(Refusal::Away(error)) if request.ask.attempt == Attempt::Wait => {
+            Err(Refusal::Away(error)) if request.ask.attempt != Attempt::Try => {
                 request.trouble.replace(Some(error));
             }
             Err(Refusal::Away(error) | Refusal::Failed(error)) => return fail(entry, request, error).await,

@@ -50,6 +50,8 @@ pub enum Command {
     },
     /// Takes a request over from the express lane, as it is; what is said of `Request` goes on for it. No answer of its own.
     Adopt(Box<Adoption>),
+    /// What `request` holds was stolen; it was adopted just before. No answer but `Lost`.
+    Stolen { request: Call },
     /// Withdraws `request`, giving back what it may have been granted. `request` hears no more; `call` hears `Done` when the
     /// server has no trace of it, at the latest after a second; `Failed` instead, with the reason, if it had to wait because the
     /// server was away.

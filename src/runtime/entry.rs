@@ -98,6 +98,11 @@ impl Entry {
     /// Takes the request's place in the gate, now, and asks the server when its turn has come. Returns whether it waits or
     /// asks; `false` means that it tried and this process holds the lock.
     pub fn enter(self: &Rc<Self>, request: &Rc<Request>) -> bool {
+        if request.ask.attempt == Attempt::Steal {
+            // It goes before all who wait, here as at the server, and has no place in the gate: who has one asks the server as well.
+            self.begin(request.clone());
+            return true;
+        }
         match self.at_the_gate(request, request.ask.attempt) {
             Outcome::Granted(ticket, _) => {
                 request.ticket.set(Some(ticket));
@@ -185,6 +190,10 @@ impl Entry {
         request.phase.set(Phase::Held);
         request.ask.stage.set(Stage::Held);
         request.renewal.set(Renewal::None);
+        request.token.set(taken.token);
+        if request.ask.attempt == Attempt::Steal && request.lost.borrow().is_none() {
+            self.rob(request);
+        }
         request
             .hold_limit
             .set(self.server.options.max_hold.map(|limit| now + limit));
@@ -235,6 +244,26 @@ impl Entry {
         request.ask.lease.end();
         self.notify(request, Notice::Lost(error));
         tokio::task::spawn_local(leaving::undo(self.clone(), request.clone()));
+    }
+
+    /// Ends what this process has of a lock that was stolen by `thief`, before that is told: whoever hears of both hears of the loss
+    /// first.
+    fn rob(self: &Rc<Self>, thief: &Request) {
+        let robbed = |other: &&Rc<Request>| {
+            other.phase.get() == Phase::Held
+                && other.ask.id == thief.ask.id
+                && other.ask.owner != thief.ask.owner
+                // One that has stolen it since is not.
+                && (other.token.get().is_none() || other.token.get() < thief.token.get())
+        };
+        let robbed: Vec<_> = self.active.borrow().values().filter(robbed).cloned().collect();
+        for request in robbed {
+            self.lose(&request, self.stolen(&request));
+        }
+    }
+
+    pub fn stolen(&self, request: &Request) -> Error {
+        self.lost(request, "it was stolen")
     }
 
     /// What JavaScript is told of a hold that ended by itself.

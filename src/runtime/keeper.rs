@@ -80,6 +80,13 @@ fn time_to_sleep(entry: &Entry, now: Moment, renewal_due: Option<Moment>) -> Dur
 fn take_event(entry: &Rc<Entry>, event: Event) {
     match event {
         Event::Lost { owner, error } => entry.lose_owner(&owner, |_| error),
+        Event::Stolen(owner) => {
+            if entry.active.borrow().contains_key(&owner) {
+                entry.lose_owner(&owner, |request| entry.stolen(request));
+            } else if let Some(express) = entry.express.upgrade() {
+                express.stolen(&owner);
+            }
+        }
         Event::Disconnected => entry.tell_disconnected(),
         Event::Reconnected => entry.tell_reconnected(),
     }

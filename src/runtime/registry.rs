@@ -97,6 +97,11 @@ impl Registry {
                 presence,
             } => self.request(mutex, call, mode, attempt, fenced, presence),
             Command::Adopt(adoption) => self.adopt(*adoption),
+            Command::Stolen { request } => {
+                if let Some((request, entry)) = self.find(request) {
+                    entry.lose_owner(&request.ask.owner, |request| entry.stolen(request));
+                }
+            }
             Command::Cancel { request, call } => self.cancel(request, call),
             Command::Release { request } => self.release(request),
             Command::Query { mutex, call } => self.query(mutex, call),

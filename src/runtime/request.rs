@@ -47,6 +47,8 @@ pub struct Request {
     /// Set when nothing of this request is left in this process.
     finished: Cell<bool>,
     on_finished: Notify,
+    /// The hold's fencing token, as far as this side knows it.
+    pub token: Cell<Option<u64>>,
     pub renewal: Cell<Renewal>,
     /// Why the server could not be asked the last time, while it has not answered since.
     pub trouble: RefCell<Option<Error>>,
@@ -76,6 +78,7 @@ impl Request {
             stopped: Notify::new(),
             finished: Cell::new(false),
             on_finished: Notify::new(),
+            token: Cell::new(None),
             renewal: Cell::new(Renewal::None),
             trouble: RefCell::default(),
             lost: RefCell::default(),

@@ -135,6 +135,7 @@ impl Backend for Consul {
                 Attempt::Try => tokio::time::timeout(self.link.patience, self.strive(&ask))
                     .await
                     .unwrap_or_else(|_| Err(Refusal::Away(self.no_answer()))),
+                Attempt::Steal => Err(Refusal::cannot_steal(&ask)),
             }
         })
     }

@@ -82,7 +82,7 @@ impl Etcd {
         match (granted(revision, &response, value), ask.attempt) {
             (Some(revision), _) => Ok(Entered::Granted(revision)),
             (None, Attempt::Try) => Ok(Entered::Busy),
-            (None, Attempt::Wait) => self.enter_or_queue(ask, keys, value, session.lease).await,
+            (None, Attempt::Wait | Attempt::Steal) => self.enter_or_queue(ask, keys, value, session.lease).await,
         }
     }
 

@@ -40,7 +40,7 @@ mod tests;
 mod view;
 mod watch;
 
-use crate::backend::{Ask, Backend, Context, Owner, Refusal, Released, Snapshot, Taken, Task};
+use crate::backend::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Taken, Task};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::core::mode::Mode;
@@ -112,6 +112,7 @@ impl Backend for Etcd {
     fn acquire(&self, ask: Rc<Ask>) -> Task<'_, Result<Taken, Refusal>> {
         Box::pin(async move {
             let answer = match ask.mode {
+                _ if ask.attempt == Attempt::Steal => return Err(Refusal::cannot_steal(&ask)),
                 Mode::Exclusive => self.acquire_exclusive(&ask).await,
                 Mode::Shared => self.acquire_shared(&ask).await,
             };

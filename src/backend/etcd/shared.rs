@@ -107,13 +107,13 @@ impl Reader<'_> {
             if view.main.is_none() {
                 let left = self.back.see(view.gap.as_ref()).filter(|left| !left.is_zero());
                 match (left, ask.attempt, &view.place) {
-                    (Some(left), Attempt::Wait, Some(_)) => {
+                    (Some(left), Attempt::Wait | Attempt::Steal, Some(_)) => {
                         let mut watcher = etcd.hub.watch(&etcd.link, &keys.main, false).await?;
                         pause(&mut watcher, &mut evictions, left).await;
                         return Ok(Step::Again);
                     }
                     // Whoever stands back does so in the queue.
-                    (Some(_), Attempt::Wait, None) => {}
+                    (Some(_), Attempt::Wait | Attempt::Steal, None) => {}
                     (None, _, _) | (Some(_), Attempt::Try, _) => return self.open(session, &view).await,
                 }
             }

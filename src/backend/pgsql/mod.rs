@@ -95,6 +95,7 @@ impl Backend for Pgsql {
                 Attempt::Try => timeout(limit, self.0.decide(ask))
                     .await
                     .map_err(|_| self.0.silent("a try for a lock"))?,
+                Attempt::Steal => return Err(Refusal::cannot_steal(&ask)),
             };
             match phase {
                 Phase::Held(taken) => Ok(taken),

@@ -26,7 +26,7 @@ impl Redis {
     pub(super) async fn take(&self, ask: &Rc<Ask>) -> Result<Taken, Refusal> {
         let taken = match ask.attempt {
             Attempt::Wait => self.wait_for(ask).await?,
-            Attempt::Try => match tokio::time::timeout(self.patience, self.ask_at_once(ask)).await {
+            Attempt::Try | Attempt::Steal => match tokio::time::timeout(self.patience, self.ask_at_once(ask)).await {
                 Ok(answer) => {
                     let answer = answer?;
                     let leased_at = answer.sent;
@@ -73,7 +73,10 @@ impl Redis {
     }
 
     async fn ask_once(&self, ask: &Ask, live: &Live, channel: Option<&str>) -> Result<Answer, Fault> {
-        let call = self.calls.acquire(ask, channel);
+        let call = match ask.attempt {
+            Attempt::Steal => self.calls.steal(ask),
+            Attempt::Wait | Attempt::Try => self.calls.acquire(ask, channel),
+        };
         let (sent, value) = self.foreground.call(live, &call, self.patience).await?;
         let (asked, standing) = answer::acquired(&value).ok_or_else(|| self.peer.unexpected())?;
         Ok(Answer { sent, asked, standing })

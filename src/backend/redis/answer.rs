@@ -57,10 +57,12 @@ pub(super) enum Message {
     Granted { token: Option<u64>, asked: Micros },
     /// It is the first now, or was and has to wait for a gap.
     Moved(Place),
+    /// Somebody else has taken the lock from it.
+    Stolen,
 }
 
-/// The owner that a published message is for, and what it says: `<owner> <token> <asked>`, `<owner> first <foreign> <ms left>` or
-/// `<owner> after <ms>`.
+/// The owner that a published message is for, and what it says: `<owner> <token> <asked>`, `<owner> first <foreign> <ms left>`,
+/// `<owner> after <ms>` or `<owner> stolen`.
 pub(super) fn message(text: &str) -> Option<(&str, Message)> {
     let (owner, words) = text.split_once(' ')?;
     let words: Vec<&str> = words.split(' ').collect();
@@ -73,6 +75,7 @@ pub(super) fn message(text: &str) -> Option<(&str, Message)> {
         })
     };
     let message = match words.as_slice() {
+        ["stolen"] => Message::Stolen,
         ["after", left] => first(false, left),
         ["first", foreign, left] => first(*foreign == "1", left),
         [minted, asked] => Message::Granted {

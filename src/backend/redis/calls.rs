@@ -36,6 +36,17 @@ impl Calls {
         self.scripts.acquire.call(&ask.id, arguments)
     }
 
+    /// Takes the lock from whoever has it.
+    pub fn steal(&self, ask: &Ask) -> Call<'_> {
+        let arguments = vec![
+            ask.owner.0.to_string(),
+            if ask.fenced { "1" } else { "0" }.to_owned(),
+            self.ttl.clone(),
+            info::write(ask, &self.identity),
+        ];
+        self.scripts.steal.call(&ask.id, arguments)
+    }
+
     /// Takes the lock if that is the simplest case, else does nothing. Without a fencing token.
     pub fn acquire_simply(&self, ask: &Ask) -> Call<'_> {
         let arguments = vec![self.value(ask), self.ttl.clone()];

@@ -116,6 +116,7 @@ async fn attempt(
     let mut config = AsyncConnectionConfig::new()
         .set_response_timeout(None)
         .set_connection_timeout(None);
+    let listens = pushes.is_some();
     if let Some(pushes) = pushes {
         config = config.set_push_sender(pushes);
     }
@@ -124,7 +125,7 @@ async fn attempt(
         .map_err(|error| peer.refused(&error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()>>> = Box::pin(driver);
     let hello = tokio::select! {
-        hello = introduce(&mut connection, name, before) => hello.map_err(|error| peer.refused(&error))?,
+        hello = introduce(&mut connection, name, before, listens) => hello.map_err(|error| peer.refused(&error))?,
         () = &mut driver => return Err(peer.error(Kind::Connect, "the connection was cut").into()),
     };
     let client_id = inspect(&hello, peer)?;
@@ -189,11 +190,13 @@ fn login(server: &Server, credentials: &Credentials) -> RedisConnectionInfo {
     info
 }
 
-/// Names the connection, looks who answers, and ends the connection before this one if the server still has it.
+/// Names the connection, looks who answers, and ends the connection before this one if the server still has it. A connection that `listens` hears
+/// from now on which holds of its process are stolen: who may not subscribe finds that with a renewal.
 async fn introduce(
     connection: &mut MultiplexedConnection,
     name: &str,
     before: Option<i64>,
+    listens: bool,
 ) -> redis::RedisResult<Value> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("CLIENT").arg("SETNAME").arg(name);
@@ -202,11 +205,15 @@ async fn introduce(
         pipeline.add_command(list(id));
     }
     let count = pipeline.len();
-    let mut answers = connection
-        .send_packed_commands(&pipeline, 0, count)
-        .await?
-        .into_iter()
-        .skip(1);
+    let mut listener = connection.clone();
+    let subscribed = async {
+        if listens {
+            // The channel of lua/steal.lua.
+            let _ = listener.subscribe(format!("IPC-Mutex-rpm:{name}")).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(connection.send_packed_commands(&pipeline, 0, count), subscribed);
+    let mut answers = answers?.into_iter().skip(1);
     let hello = match answers.next() {
         Some(Value::ServerError(error)) => return Err(error.into()),
         answer => answer.unwrap_or_default(),

@@ -77,6 +77,8 @@ impl Express {
         self.news.push_back(match message {
             Message::Granted { token, .. } => News::Granted { owner, token },
             Message::Moved(_) => News::Changed { owner },
+            // The backend hears of it, on a channel of its own.
+            Message::Stolen => return,
         });
     }
 

@@ -11,6 +11,8 @@
 //!   answers another is asked about. No clock but our own has a part in that.
 //! - *A waiter is woken by what reaches its own connection.* Each connection has a channel of its own (`link.rs`), and a waiter's entry names that of
 //!   the connection by which it asked last. A script passes over whoever is not there to hear.
+//! - *A hold that is stolen is over at the server in the same step* (`lua/steal.lua`). Its process hears so over a channel that the first link subscribes
+//!   to with its greeting, else with the next renewal.
 //! - *Somebody looks after the lock.* The first waiter that listens asks when the key runs out, and polls behind a 1.1.2 process; it knows that it
 //!   is the first: `tell_first` in `lua/queue.lua` is the end of every script that may have changed that, but for the quick hand-over in
 //!   `lua/release_plain.lua`, behind which it learns so with its next renewal, before the key can run out.
@@ -116,7 +118,7 @@ pub async fn connect(server: &Server, context: Context) -> Result<Rc<dyn Backend
     Ok(redis)
 }
 
-/// Passes grants on to the waiters, as long as the backend lives.
+/// Passes grants on to the waiters, and thefts to the runtime, as long as the backend lives.
 async fn listen(redis: Weak<Redis>, mut pushes: mpsc::UnboundedReceiver<PushInfo>) {
     while let Some(push) = pushes.recv().await {
         let Some(redis) = redis.upgrade() else { return };
@@ -129,14 +131,14 @@ async fn listen(redis: Weak<Redis>, mut pushes: mpsc::UnboundedReceiver<PushInfo
 }
 
 impl Redis {
-    /// Something was published for a waiter of this process.
+    /// Something was published for a waiter or a holder of this process.
     fn hear(&self, text: &str) {
         if let Some((owner, message)) = answer::message(text) {
-            let wake = match message {
-                Message::Granted { token, asked } => Wake::Granted { token, asked },
-                Message::Moved(place) => Wake::Moved(place),
-            };
-            self.waiting.ring(owner, wake);
+            match message {
+                Message::Granted { token, asked } => self.waiting.ring(owner, Wake::Granted { token, asked }),
+                Message::Moved(place) => self.waiting.ring(owner, Wake::Moved(place)),
+                Message::Stolen => self.tell(Event::Stolen(Owner(owner.into()))),
+            }
         }
     }
 

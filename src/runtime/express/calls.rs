@@ -41,6 +41,8 @@ impl Express {
             let number = line.unwrap_or_default();
             let line = line.and_then(|line| state.lines.get_mut(&line));
             match (line.filter(|line| (line.env, line.lane) == (call.env, key.lane)), lane) {
+                // It has to end what the runtime has of the lock.
+                _ if attempt == Attempt::Steal => {}
                 (None, _) if mode == Mode::Exclusive => way = Way::NoLine,
                 (Some(line), Some((patience, terms))) if mode == Mode::Exclusive && line.is_open(now, patience) => {
                     let owner = &mut state.last_owner;

@@ -177,6 +177,16 @@ impl Express {
         }
     }
 
+    /// What this owner holds in the lane was stolen: the runtime takes it over and ends it.
+    pub fn stolen(&self, owner: &Owner) {
+        let mut state = self.state.lock();
+        for request in state.table.calls_where(|_, entry| entry.load.ask.owner == *owner) {
+            state.adopt(request, true, &self.commands);
+            // The runtime's thread never ends.
+            let _ = self.commands.send(Command::Stolen { request });
+        }
+    }
+
     /// The keeper looks after the lane: it adopts what has become old, and forgets what nobody uses.
     pub fn look(&self, server: &Server, address: Option<SocketAddr>) {
         let mut state = self.state.lock();

@@ -2,5 +2,6 @@
 
 mod leases;
 mod leaving;
+mod stealing;
 mod trying;
 mod world;
