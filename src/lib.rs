@@ -14,6 +14,8 @@ pub mod core;
 pub mod credentials;
 pub mod error;
 pub mod local;
+#[cfg(unix)]
+pub mod lock_file;
 pub mod options;
 pub mod runtime;
 pub mod secret;

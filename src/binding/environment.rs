@@ -4,6 +4,8 @@ use super::cluster;
 use super::event::Event;
 use super::inbox::Inbox;
 use super::local;
+#[cfg(unix)]
+use super::lock_file;
 use super::machine;
 use crate::core::ids::OwnerId;
 use crate::core::lease::Lease;
@@ -58,6 +60,8 @@ pub fn end(id: EnvId) {
     }
     local::TABLE.owner_gone(OwnerId(id));
     cluster::environment_ended(id);
+    #[cfg(unix)]
+    lock_file::environment_ended(id);
     machine::environment_ended(id);
     if let Some(runtime) = RUNTIME.get() {
         runtime.express.environment_ended(id);

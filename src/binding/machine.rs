@@ -26,6 +26,7 @@ pub const FUNCTIONS: &[Function] = &[
     ("machineHeld", held),
     ("machineSnapshot", snapshot),
     ("machineClose", close),
+    ("machinePath", path),
 ];
 
 /// A mutex object of JavaScript.
@@ -215,6 +216,13 @@ entry! {
     close(1) |js, args| {
         HANDLES.lock().open.remove(&js.u32(args[0]));
         ptr::null_mut()
+    }
+}
+
+entry! {
+    /// `machinePath(handle)`: where the table is.
+    path(1) |js, args| {
+        find_handle(js.u32(args[0])).map_or(ptr::null_mut(), |handle| js.text(&handle.member.path().to_string_lossy()))
     }
 }
 

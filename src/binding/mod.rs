@@ -14,6 +14,8 @@ mod inbox;
 mod lane;
 mod lending;
 mod local;
+#[cfg(unix)]
+mod lock_file;
 #[cfg(target_os = "linux")]
 mod machine;
 #[cfg(not(target_os = "linux"))]
@@ -41,6 +43,8 @@ const FUNCTIONS: &[&[Function]] = &[
     machine::FUNCTIONS,
     remote::FUNCTIONS,
     lane::FUNCTIONS,
+    #[cfg(unix)]
+    lock_file::FUNCTIONS,
     #[cfg(unix)]
     child::FUNCTIONS,
 ];

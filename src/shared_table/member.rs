@@ -283,6 +283,11 @@ impl Member {
         self.space
     }
 
+    /// The path of the table.
+    pub fn path(&self) -> std::path::PathBuf {
+        self.inner.lock().files.path()
+    }
+
     /// The paths whose end is the end of the table.
     pub(super) fn paths(&self) -> [std::path::PathBuf; 2] {
         let inner = self.inner.lock();
