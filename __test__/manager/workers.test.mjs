@@ -6,7 +6,7 @@ import { Worker } from "node:worker_threads"
 import { once } from "node:events"
 import { watchLeaks } from "../support/leaks.mjs"
 import { waitFor } from "../support/waiting.mjs"
-import { LockManager, fresh, manager, opened, rejection } from "./world.mjs"
+import { LockManager, fresh, manager, opened, rejection, watch } from "./world.mjs"
 
 watchLeaks()
 const program = new URL("./thread.mjs", import.meta.url)
@@ -147,6 +147,26 @@ test("spm: such a mutex that was handed what was stolen while somebody traced, w
     await mutex.release()
     await (await locks.tryLock(name)).release()
 })
+
+for (const observed of [ false, true ])
+    test(`spm: release() of a theft that has not been heard of lets nobody in beside the thief${observed ? ", with a listener" : ""}`, async (t) => {
+        const name = fresh()
+        const mutex = await opened(t, `spm:${name}`)
+        const worker = await thread(t, "spm:")
+        await mutex.acquire()
+        if (observed)
+            mutex.on("lost", () => {})
+        const calls = [ watch(mutex.acquire()), watch(mutex.acquire()) ]
+        await mutex.release()
+        await calls[0].promise
+        unheard(worker, "rob", name)
+        await assert.rejects(mutex.release(), { code: "ERR_LOCK_LOST" })
+        assert.deepEqual((await mutex.query()).held.map((lock) => lock.thread), [ worker.threadId ])
+        assert.equal(calls[1].settled, false)
+        unheard(worker, "giveBack")
+        await calls[1].promise
+        await mutex.release()
+    })
 
 test("spm: a holder that reads its signal sees a theft that it has not heard of", async (t) => {
     const name = fresh()
