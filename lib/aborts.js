@@ -25,18 +25,24 @@ function reasonOf (signal) {
     return reason === undefined ? new DOMException("This operation was aborted", "AbortError") : reason
 }
 
-/** The requests that wait under one signal. */
+/** The requests that wait under one signal, and whoever else does. */
 class Watch {
     #signal
     #requests = new Set()
+    #listeners = new Set()
     #isLeaving = false
     #listener
 
-    constructor (signal, withdrawAll) {
+    constructor (signal) {
         this.#signal = signal
+        /** Withdraws requests, given a list of them and the reason. */
+        this.withdrawAll = undefined
         this.#listener = () => {
             watches.delete(signal)
-            withdrawAll([ ...this.#requests ], reasonOf(signal))
+            const reason = reasonOf(signal)
+            this.withdrawAll?.([ ...this.#requests ], reason)
+            for (const listener of [ ...this.#listeners ])
+                listener(reason)
         }
         signal.addEventListener("abort", this.#listener, { once: true })
     }
@@ -45,10 +51,27 @@ class Watch {
         this.#requests.add(request)
     }
 
-    /** The last request takes the listener away, soon: another one may come first, and a signal may be anybody's code. */
     delete (request) {
         this.#requests.delete(request)
-        if (this.#requests.size === 0 && !this.#isLeaving) {
+        this.#rest()
+    }
+
+    listen (listener) {
+        this.#listeners.add(listener)
+    }
+
+    unlisten (listener) {
+        this.#listeners.delete(listener)
+        this.#rest()
+    }
+
+    get #isIdle () {
+        return this.#requests.size + this.#listeners.size === 0
+    }
+
+    /** The last one takes the listener away, soon: another one may come first, and a signal may be anybody's code. */
+    #rest () {
+        if (this.#isIdle && !this.#isLeaving) {
             this.#isLeaving = true
             notify.later(undefined, leave, this)
         }
@@ -56,7 +79,7 @@ class Watch {
 
     leave () {
         this.#isLeaving = false
-        if (this.#requests.size === 0 && watches.get(this.#signal) === this) {
+        if (this.#isIdle && watches.get(this.#signal) === this) {
             watches.delete(this.#signal)
             this.#signal.removeEventListener("abort", this.#listener)
         }
@@ -65,33 +88,45 @@ class Watch {
 
 const leave = (watch) => { watch.leave() }
 
-/**
- * @param {AbortSignal} signal
- * @param {(requests: object[], reason: unknown) => void} withdrawAll called with those that were added and not deleted when it aborts
- * @returns {Watch} of this signal
- */
-function watch (signal, withdrawAll) {
+function watchOf (signal) {
     let found = watches.get(signal)
     if (found === undefined) {
-        found = new Watch(signal, withdrawAll)
+        found = new Watch(signal)
         watches.set(signal, found)
     }
     return found
 }
 
 /**
- * Calls `listener` when a signal aborts, or if it has.
  * @param {AbortSignal} signal
- * @param {() => void} listener may be called twice
- * @returns {() => void} takes the listener away, soon: what the signal's own code throws then is for nobody who calls this
+ * @param {(requests: object[], reason: unknown) => void} withdrawAll called with those that were added and not deleted when it aborts
+ * @returns {Watch} of this signal
  */
-function listen (signal, listener) {
-    signal.addEventListener("abort", listener, { once: true })
-    if (signal.aborted)
-        listener()
-    return () => { notify.later(undefined, unlisten, signal, listener) }
+function watch (signal, withdrawAll) {
+    const found = watchOf(signal)
+    found.withdrawAll = withdrawAll
+    return found
 }
 
-const unlisten = (signal, listener) => { signal.removeEventListener("abort", listener) }
+/**
+ * Calls `listener` when a signal aborts, or if it has.
+ * @param {AbortSignal} signal
+ * @param {(reason: unknown) => void} listener may be called twice
+ * @returns {() => void} ends that
+ */
+function listen (signal, listener) {
+    const found = watchOf(signal)
+    const unlisten = () => { found.unlisten(listener) }
+    found.listen(listener)
+    try {
+        if (signal.aborted)
+            listener(reasonOf(signal))
+    }
+    catch (error) {
+        unlisten()
+        throw error
+    }
+    return unlisten
+}
 
 module.exports = { listen, reasonOf, watch }

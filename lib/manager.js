@@ -11,7 +11,7 @@ const { now } = require("./timing.js")
 require("./cluster/role.js").join()
 
 /* As in lib/mutex.js: loaded with the first call. */
-let inOrder, request, several, webLocks, withLock, within, Session, Sessions
+let inOrder, request, several, webLocks, withLock, Patience, Session, Sessions
 
 function load () {
     inOrder  = require("./manager/order.js").inOrder
@@ -19,7 +19,7 @@ function load () {
     several  = require("./manager/several.js")
     webLocks = require("./manager/web-locks.js")
     withLock = require("./with-lock.js").withLock
-    within   = require("./manager/patience.js").within
+    Patience = require("./manager/patience.js").Patience
     Session  = require("./session.js").Session
     Sessions = require("./manager/sessions.js").Sessions
 }
@@ -38,6 +38,8 @@ class LockManager extends EventEmitter {
     /** An open session that keeps what all names share, from the first call to `close()`. */
     #anchor
     #opening
+    /** The calls that wait for that. */
+    #early
     #isClosed = false
     #closing
     #sessions
@@ -74,8 +76,13 @@ class LockManager extends EventEmitter {
         const { model } = this.#place
         const anchor = new Session(this, this.#place.urlOf(ANCHOR), { model, id: ANCHOR }, undefined, false)
         anchor.model = createModel(anchor, this.#options)
-        if (model !== "spm")
-            return this.#opening = this.#open(anchor)
+        if (model !== "spm") {
+            this.#early ??= new Patience()
+            this.#opening = this.#open(anchor)
+            // It may be that only those calls hear of a failure.
+            this.#opening.catch(() => {})
+            return this.#opening
+        }
         anchor.model.openWith()
         this.#opened(anchor)
         return undefined
@@ -92,11 +99,13 @@ class LockManager extends EventEmitter {
             this.#opened(anchor)
         }
         catch (error) {
-            throw errors.retraced(error)
+            this.#early.fail(errors.retraced(error))
+            throw error
         }
         finally {
             this.#opening = undefined
         }
+        this.#early.goOn()
     }
 
     #session (name, idle) {
@@ -133,8 +142,7 @@ class LockManager extends EventEmitter {
     }
 
     #send (name, kind, given) {
-        const opening = this.#ready()
-        return opening === undefined ? this.#sendNow(name, kind, given) : this.#sendLater(opening, name, kind, given)
+        return this.#ready() === undefined ? this.#sendNow(name, kind, given) : this.#sendLater(name, kind, given)
     }
 
     #sendNow (name, kind, given) {
@@ -146,14 +154,15 @@ class LockManager extends EventEmitter {
         return session.ask(request[kind], given)
     }
 
-    async #sendLater (opening, name, kind, given) {
+    #sendLater (name, kind, given) {
         const begun = now()
-        await within(opening, given, name)
-        // Unless it has been closed meanwhile.
-        this.#ready()
-        const { timeout } = given
-        const left = timeout === undefined ? undefined : Math.max(0, timeout - (now() - begun))
-        return this.#sendNow(name, kind, { ...given, timeout: left, total: timeout })
+        return this.#early.wait(given, name, () => {
+            // Unless it has been closed meanwhile.
+            this.#ready()
+            const { timeout } = given
+            const left = timeout === undefined ? undefined : Math.max(0, timeout - (now() - begun))
+            return this.#sendNow(name, kind, { ...given, timeout: left, total: timeout })
+        })
     }
 
     withLock (name, options, fn) {

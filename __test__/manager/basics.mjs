@@ -111,6 +111,22 @@ export function basics (world) {
         await (await other.lock(name)).release()
     })
 
+    test("calls under which the manager opens keep their order, and come before those behind the opening", async (t) => {
+        const locks = manager(t, world)
+        const name = fresh()
+        const order = []
+        const take = async (who, options) => {
+            const lock = await locks.lock(name, options)
+            order.push(who)
+            await lock.release()
+        }
+        const { signal } = new AbortController()
+        const early = [ take(1, { timeout: 60_000 }), take(2, { signal }), take(3), take(4, { timeout: 60_000, signal }), take(5) ]
+        await locks.open()
+        await Promise.all([ ...early, take(6) ])
+        assert.deepEqual(order, [ 1, 2, 3, 4, 5, 6 ])
+    })
+
     test("withLock gives back what its function gives, and releases also when it throws", async (t) => {
         const [ one, other ] = [ manager(t, world), manager(t, world) ]
         const name = fresh()

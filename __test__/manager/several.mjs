@@ -1,6 +1,7 @@
 // Several names at once: all or none.
 import { test } from "node:test"
 import assert from "node:assert/strict"
+import { waitFor } from "../support/waiting.mjs"
 import { startChild } from "../support/children.mjs"
 import { aborted, fresh, manager, opened, rejection, watch } from "./world.mjs"
 
@@ -139,6 +140,29 @@ export function several (world) {
         await child.success()
         assert.deepEqual(results, Array(4).fill([ "addEventListener", "aborted", "got" ]).flat())
         assert.deepEqual([ ...new Set(uncaught) ], [ "removeEventListener" ])
+    })
+
+    test("several: one signal for many calls, as they begin and later, is no leak, and what ends one of them lets in none of the others", async (t) => {
+        const warnings = []
+        const warn = (warning) => warnings.push(warning.message)
+        process.on("warning", warn)
+        t.after(() => process.off("warning", warn))
+        const [ locks, holder ] = [ manager(t, world), manager(t, world) ]
+        const all = names()
+        const controller = new AbortController()
+        const lock = await holder.lock(all[0], { shared: true })
+        const calls = Array.from({ length: 20 }, (_, number) => rejection(locks.lock([ all[0] ], { shared: number > 0, signal: controller.signal })))
+        await locks.open()
+        const later = Array.from({ length: 20 }, () => rejection(locks.lock([ all[0] ], { shared: true, signal: controller.signal })))
+        await waitFor(async () => (await locks.query()).pending.length > 0)
+        const reason = new Error("no more")
+        controller.abort(reason)
+        for (const error of await Promise.all([ ...calls, ...later ]))
+            assert.equal(error, reason)
+        await lock.release()
+        await (await locks.lock(all)).release()
+        await new Promise(setImmediate)
+        assert.deepEqual(warnings, [])
     })
 
     if (world.steals) {

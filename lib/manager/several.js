@@ -100,6 +100,9 @@ async function takeAll (order, given, take) {
         }
         const set = new LockSet(taken)
         check(set)
+        // What ended one call may have let in another one under the same signal.
+        if (controller.signal.aborted)
+            throw controller.signal.reason
         return set
     }
     catch (error) {
@@ -115,7 +118,7 @@ async function takeAll (order, given, take) {
 function link (signal, controller) {
     if (signal === undefined)
         return ignore
-    return aborts.listen(signal, () => { controller.abort(aborts.reasonOf(signal)) })
+    return aborts.listen(signal, (reason) => { controller.abort(reason) })
 }
 
 function timedOut (order, timeout, { cause }) {
