@@ -69,6 +69,8 @@ pub struct Ask {
     /// When the user asked, in milliseconds since 1970.
     pub since: u64,
     pub stage: Cell<Stage>,
+    /// It has waited, in its process or at the server: what goes wrong for a moment does not end it, see [`Refusal::Failed`].
+    pub waited: Cell<bool>,
     /// How long the hold may be believed in, once there is one. The backend proves it ([`Ask::prove`]), the runtime begins and ends it.
     pub lease: Lease,
 }
@@ -104,7 +106,8 @@ pub enum Refusal {
     Busy,
     /// The server cannot be asked at present. An ask that waits is asked again, with growing pauses; a try fails with this.
     Away(Error),
-    /// Final for the caller: it will not get the lock before somebody changes something.
+    /// Final for the caller: it will not get the lock before somebody changes something. Whoever changes it may be at it: an ask that has
+    /// [waited](Ask::waited) outlives wrong rights for one `ttl`.
     Failed(Error),
 }
 

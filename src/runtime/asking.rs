@@ -6,7 +6,9 @@ use super::leaving;
 use super::pause::Pause;
 use super::request::{Phase, Request};
 use crate::backend::{Attempt, Refusal, Taken};
-use crate::error::Error;
+use crate::clock;
+use crate::core::time::Moment;
+use crate::error::{Error, Kind};
 use std::rc::Rc;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -17,9 +19,11 @@ const MOST_LATE_GRANTS: u32 = 3;
 pub async fn ask(entry: Rc<Entry>, request: Rc<Request>) {
     let mut pause = Pause::new();
     let mut late = 0;
+    let mut endurance = Endurance::default();
     // A try that has waited before, in the express lane or for others of its process, has only the rest of its time.
     let deadline = (request.ask.attempt == Attempt::Try).then(|| request.ends(entry.server.options.connect_timeout));
     loop {
+        let asked = clock::now();
         let answer = tokio::select! {
             // A stop that came together with a grant wins: the grant is given back.
             biased;
@@ -50,6 +54,9 @@ pub async fn ask(entry: Rc<Entry>, request: Rc<Request>) {
             Err(Refusal::Away(error)) if request.ask.attempt != Attempt::Try => {
                 request.trouble.replace(Some(error));
             }
+            Err(Refusal::Failed(error)) if endurance.outlives(&entry, &request, &error, asked) => {
+                request.trouble.replace(Some(error));
+            }
             Err(Refusal::Away(error) | Refusal::Failed(error)) => return fail(entry, request, error).await,
         }
         tokio::select! {
@@ -58,6 +65,30 @@ pub async fn ask(entry: Rc<Entry>, request: Rc<Request>) {
             () = entry.reconnected.notified() => {}
             () = sleep(pause.next()) => {}
         }
+    }
+}
+
+/// For how long a wait has been refused by a server that had let it wait before. Tokens, passwords and certificates are replaced while programs
+/// run, and for a moment the old ones are gone and the new ones not there yet. After one `ttl` no server keeps a place in line that could not
+/// be renewed, so there is nothing left to wait for.
+#[derive(Default)]
+struct Endurance {
+    since: Option<Moment>,
+}
+
+impl Endurance {
+    /// Whether the request goes on waiting after this answer to a question that was asked then.
+    fn outlives(&mut self, entry: &Entry, request: &Request, error: &Error, asked: Moment) -> bool {
+        if request.ask.attempt == Attempt::Try || !matches!(error.kind, Kind::Auth | Kind::Tls) {
+            return false;
+        }
+        let now = clock::now();
+        // So long takes no answer to a first question: the server had let it wait.
+        if now.since(asked) > entry.server.options.connect_timeout {
+            request.ask.waited.set(true);
+            self.since = None;
+        }
+        request.ask.waited.get() && now.since(*self.since.get_or_insert(now)) < entry.terms.ttl
     }
 }
 

@@ -111,6 +111,7 @@ impl Entry {
             }
             Outcome::Queued(ticket) => {
                 request.ticket.set(Some(ticket));
+                request.ask.waited.set(true);
                 if request.ask.attempt == Attempt::Try {
                     tokio::task::spawn_local(trying::wait_for_turn(self.clone(), request.clone()));
                 }

@@ -169,6 +169,7 @@ impl Registry {
             thread: open.thread,
             since: clock::wall_ms(),
             stage: Cell::new(backend::Stage::Waiting),
+            waited: Cell::new(false),
             lease: Lease::new(open.entry.terms),
         };
         let request = Rc::new(Request::new(call, mutex, ask, presence));

@@ -62,6 +62,7 @@ pub fn ask_for(id: &str, owner: &str, mode: Mode, attempt: Attempt, fenced: bool
         thread: 3,
         since: 1_700_000_000_000,
         stage: Cell::new(Stage::Waiting),
+        waited: Cell::new(false),
         lease: Lease::new(Terms {
             ttl: TTL,
             renew_every: TTL / 3,

@@ -80,7 +80,10 @@ impl Consul {
                     self.leave(ask).await?;
                     continue;
                 }
-                Role::Waiter { place } => Some(place),
+                Role::Waiter { place } => {
+                    ask.waited.set(true);
+                    Some(place)
+                }
                 Role::Nobody => None,
             };
             if let (

@@ -281,6 +281,7 @@ mod tests {
             thread: 0,
             since: 0,
             stage: Cell::new(Stage::Waiting),
+            waited: Cell::new(false),
             lease: Lease::new(Terms {
                 ttl: Duration::from_secs(10),
                 renew_every: Duration::from_secs(3),

@@ -63,6 +63,7 @@ impl Express {
                                 thread: seat.thread,
                                 since: clock::wall_ms(),
                                 stage: Cell::new(backend::Stage::Waiting),
+                                waited: Cell::new(false),
                                 lease: Lease::new(terms),
                             },
                             sent: now,

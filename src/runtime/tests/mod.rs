@@ -3,5 +3,6 @@
 mod leases;
 mod leaving;
 mod stealing;
+mod refused;
 mod trying;
 mod world;

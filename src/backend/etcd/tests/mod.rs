@@ -156,6 +156,7 @@ impl Process {
             thread: 0,
             since: 1,
             stage: Cell::new(Stage::Waiting),
+            waited: Cell::new(false),
             lease: Lease::new(self.backend.terms()),
         })
     }

@@ -29,6 +29,7 @@ fn ask(fenced: bool) -> Ask {
         thread: 0,
         since: 5,
         stage: Cell::new(Stage::Waiting),
+        waited: Cell::new(false),
         lease: Lease::new(Terms {
             ttl: Duration::from_secs(10),
             renew_every: Duration::from_secs(3),
