@@ -64,10 +64,15 @@ impl Terms {
             #[serde(rename = "ID")]
             id: String,
         }
+        // The delay is for leader keys. A ticket that went with its session must not keep its owner from taking the next one.
+        let lock_delay = match behavior {
+            Behavior::Delete => Duration::ZERO,
+            Behavior::Release => self.lock_delay,
+        };
         let body = json!({
             "Name": self.name,
             "TTL": format!("{}ms", self.ttl.as_millis()),
-            "LockDelay": format!("{}ms", self.lock_delay.as_millis()),
+            "LockDelay": format!("{}ms", lock_delay.as_millis()),
             "Behavior": match behavior { Behavior::Delete => "delete", Behavior::Release => "release" },
             // The process's own renewals show that it lives; the health of the agent it talks to does not matter.
             "NodeChecks": [],
