@@ -3,7 +3,7 @@ import assert from "node:assert/strict"
 import { connect } from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
 import { test } from "node:test"
-import { contender, ended, holder, opened, pending } from "../support/contenders.mjs"
+import { contender, ended, freed, holder, opened, pending } from "../support/contenders.mjs"
 import { exchange } from "../support/clients/http.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
 import { consul, noLeftovers } from "../support/servers.mjs"
@@ -69,6 +69,78 @@ test("rights that are taken away while a lock is given back: it is free as soon 
     await policy("key_prefix \"\" { policy = \"write\" } session_prefix \"\" { policy = \"write\" }")
     await waitFor(async () => (await server.admin.keys()).every(({ key, session }) => !key.endsWith("/leader") || !session), { what: "the lock to be free" })
     await (await mutex.lock()).release()
+    await mutex.close()
+})
+
+test("who waits outlives a moment without rights, or without a token; a new request is told at once", async (t) => {
+    const server = await consul(t, { password: true, params })
+    const { admin } = server
+    const { ID: policy } = (await admin.call("GET", "/v1/acl/policies")).find(({ Name }) => Name === "locks")
+    const { AccessorID: token } = (await admin.call("GET", "/v1/acl/tokens")).find(({ Policies }) => Policies?.some(({ Name }) => Name === "locks"))
+    const right = (Rules) => admin.call("PUT", `/v1/acl/policy/${policy}`, { Name: "locks", Rules })
+    const changes = [
+        { what: "policy", take: () => right("key_prefix \"other\" { policy = \"write\" }"),
+            give: () => right("key_prefix \"\" { policy = \"write\" } session_prefix \"\" { policy = \"write\" }") },
+        { what: "token", take: () => admin.call("DELETE", `/v1/acl/token/${token}`),
+            give: () => admin.call("PUT", "/v1/acl/token", { AccessorID: token, SecretID: server.password, Policies: [ { Name: "locks" } ] }) }
+    ]
+    let refused = 0
+    const port = await startFront(t, server, (asked, reply) => { refused += reply.status === 403 ? 1 : 0 })
+    for (const { what, take, give } of changes)
+        for (const shared of [ false, true ]) {
+            const mutex = await opened(t, server.url("foo"))
+            const other = await opened(t, server.url("bar"))
+            const waiter = await contender(t, server.url("foo", {}, port))
+            const lock = await mutex.lock()
+            await waiter.send({ do: "lock", shared })
+            await pending(mutex, 1)
+            refused = 0
+            await take()
+            await waitFor(() => refused > 2, { what: "the waiter to be refused again and again" })
+            await assert.rejects(other.lock(), { code: "ERR_AUTH" }, what)
+            await give()
+            await lock.release()
+            await waiter.message("held")
+            await freed(waiter)
+            await ended(waiter)
+            await mutex.close()
+            await other.close()
+        }
+    await noLeftovers(server, { timeout: 60_000 })
+})
+
+test("a leader key that is edited by hand is given back all the same", async (t) => {
+    const server = await consul(t, { params })
+    for (const shared of [ false, true ]) {
+        const mutex = await opened(t, server.url("foo"))
+        const other = await opened(t, server.url("foo", { connect_timeout: 29 }))
+        const lock = await mutex.lock({ shared })
+        const next = other.lock()
+        await pending(other, 1)
+        await server.admin.call("PUT", "/v1/kv/IPC-Mutex-RPM/foo/leader", "edited")
+        await lock.release().catch((error) => assert.equal(error.code, "ERR_LOCK_LOST"))
+        await (await next).release()
+        await mutex.close()
+        await other.close()
+    }
+    await noLeftovers(server)
+})
+
+test("a waiter whose session ends has a place in line again at once, whatever the lock delay", async (t) => {
+    const server = await consul(t, { params: { ...params, lockdelay: 60 } })
+    const mutex = await opened(t, server.url("foo"))
+    const lock = await mutex.lock()
+    const waiter = await contender(t, server.url("foo"))
+    await waiter.send({ do: "lock" })
+    await pending(mutex, 1)
+    const place = async () => (await server.admin.keys()).find(({ key, session }) => key.includes("/queue/") && session !== undefined)
+    const { session, modifyIndex } = await place()
+    await server.admin.destroy(session)
+    await waitFor(async () => (await place())?.modifyIndex > modifyIndex, { timeout: 40_000, what: "another place in line" })
+    await lock.release()
+    await waiter.message("held")
+    await freed(waiter)
+    await ended(waiter)
     await mutex.close()
 })
 

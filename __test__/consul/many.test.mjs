@@ -36,6 +36,23 @@ for (const shared of [ false, true ])
         await noLeftovers(server, { timeout: 100_000 })
     })
 
+test("1000 locks on a server 300 ms away are held as long as they are wanted, and are all given back in time", async (t) => {
+    const server = await consul(t, { params })
+    const proxy = await startProxy(server, t)
+    const mutexes = await openAll(server, 1000, proxy.port)
+    const locks = await Promise.all(mutexes.map((mutex) => mutex.lock()))
+    proxy.delay(300)
+    const start = performance.now()
+    const lost = () => locks.filter(({ signal }) => signal.aborted).length
+    await waitFor(() => lost() > 0 || performance.now() - start > 1500 * TTL, { timeout: 3000 * TTL })
+    assert.equal(lost(), 0)
+    await Promise.all(locks.map((lock) => lock.release()))
+    assert.ok((await server.admin.keys()).every(({ key, session }) => !key.endsWith("/leader") || !session))
+    await proxy.pass({ keep: true })
+    await closeAll(mutexes)
+    await noLeftovers(server, { timeout: 100_000 })
+})
+
 test("the end of a session is told for all its holds at once", async (t) => {
     const server = await consul(t, { params: { ttl: 60, connect_timeout: 30 } })
     const proxy = await startProxy(server, t)

@@ -1,9 +1,9 @@
 //! What this process knows of its own asks: enough to undo each of them, and no more than the server would confirm.
 
 use super::fault::Fault;
-use super::http::{Lane, Link};
+use super::http::Link;
 use super::session::{Behavior, Terms};
-use super::txn::{Op, Outcome};
+use super::txn::Outcome;
 use crate::backend::Ask;
 use crate::core::time::Moment;
 use std::cell::{Cell, RefCell};
@@ -78,12 +78,12 @@ impl Trace {
     pub async fn write(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        ops: Vec<Op>,
+        exchange: impl Future<Output = Result<Outcome, Fault>> + 'static,
         afterwards: impl FnOnce() + 'static,
     ) -> Result<Outcome, Fault> {
-        let (trace, sender) = (self.clone(), link.clone());
+        let trace = self.clone();
         self.finish(link, async move {
-            let answer = sender.txn(Lane::Call, &ops).await;
+            let answer = exchange.await;
             if matches!(&answer, Err(fault) if fault.unanswered) {
                 trace.doubtful.set(true);
             }

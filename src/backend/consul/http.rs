@@ -2,6 +2,7 @@
 
 use super::fault::{Fault, Peer};
 use super::keys;
+use super::turns::Turns;
 use super::txn::{self, Op, Outcome, Pair};
 use crate::backend::tls;
 use crate::clock;
@@ -21,6 +22,8 @@ use tokio::sync::Semaphore;
 /// How many requests that a call waits for are under way at a time. Consul allows 200 connections per client address by default
 /// (`limits.http_max_conns_per_client`), for all processes of a machine.
 const CALLS: usize = 8;
+/// How many blocking queries of those who wait are under way at a time, each on a connection of its own.
+const WAITS: usize = 16;
 /// All connections but one are closed when they were not used for this long.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -49,7 +52,8 @@ pub struct Link {
     /// Those beside it while that one is busy.
     brief: Client,
     blocking: Client,
-    turn: Semaphore,
+    calls: Turns,
+    pub waits: Turns,
     base: String,
     pub peer: Peer,
     credentials: Credentials,
@@ -83,7 +87,8 @@ impl Link {
             lasting_turn: Semaphore::new(1),
             brief: client(CALLS, Some(IDLE), patience)?,
             blocking: client(CALLS, Some(IDLE), patience)?,
-            turn: Semaphore::new(CALLS),
+            calls: Turns::new(CALLS),
+            waits: Turns::new(WAITS),
             base: match socket(server) {
                 Some(_) => "http://localhost".to_owned(),
                 None => format!("{scheme}://{name}"),
@@ -110,7 +115,7 @@ impl Link {
     /// The time limit begins when the request leaves.
     pub async fn request(&self, lane: Lane, method: Method, path: &str, body: Vec<u8>) -> Result<Reply, Fault> {
         let (_turn, limit) = match lane {
-            Lane::Call => (self.turn.acquire().await.ok(), self.patience),
+            Lane::Call => (self.calls.turn().await, self.patience),
             Lane::Renewal => (None, self.renewal_patience),
         };
         let lasting = self.lasting_turn.try_acquire().ok();
@@ -211,7 +216,13 @@ impl Link {
         if let Some(token) = tokio::time::timeout(limit, self.token()).await.unwrap_or_else(late)? {
             request = request.header("X-Consul-Token", token);
         }
-        let response = request.send().await.map_err(|error| self.peer.failure(error, limit))?;
+        let response = request.send().await.map_err(|error| {
+            // Consul says 429 and cuts the connection, and only one of the two may get here.
+            if !error.is_connect() && !error.is_timeout() {
+                self.narrow();
+            }
+            self.peer.failure(error, limit)
+        })?;
         self.addresses.prefer(response.remote_addr().map(|from| from.ip()));
         let status = response.status();
         let index = response
@@ -229,8 +240,19 @@ impl Link {
                 self.answered.set(Some(clock::now()));
                 Ok(Reply { status, index, body })
             }
-            _ => Err(self.peer.refusal(status, &body)),
+            _ => {
+                if status == StatusCode::TOO_MANY_REQUESTS {
+                    self.narrow();
+                }
+                Err(self.peer.refusal(status, &body))
+            }
         }
+    }
+
+    /// Leaves more of the server's connections to others.
+    fn narrow(&self) {
+        self.calls.narrow();
+        self.waits.narrow();
     }
 
     /// What goes along with each request. Asked for at the first one, and again after one was refused. Bounded by the caller.

@@ -24,7 +24,7 @@
 //!
 //! [`http`] has the connections, [`fault`] what may go wrong on them, [`hold`] what this process knows of its own asks, [`store`] its
 //! state; [`loss`] tells at once what is gone, [`idle`] deletes leader keys that nobody needs, [`legacy`] makes room for 1.1.2.
-//! The files use each other in one direction: keys, record, txn, fault, http, watch, session, view, hold, store, idle, liveness, legacy,
+//! The files use each other in one direction: keys, record, txn, fault, turns, http, watch, session, view, hold, together, store, idle, liveness, legacy,
 //! renewal, loss, release, acquire. What `store` has as state, `idle` and `liveness` give their meaning.
 
 mod acquire;
@@ -41,6 +41,8 @@ mod release;
 mod renewal;
 mod session;
 mod store;
+mod together;
+mod turns;
 mod txn;
 mod view;
 mod watch;

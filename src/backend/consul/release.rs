@@ -3,6 +3,7 @@
 use super::hold::{HoldKind, Trace};
 use super::keys;
 use super::legacy::{self, Courtesy};
+use super::record::{Occupant, Record};
 use super::session::Sessions;
 use super::store::Consul;
 use super::txn::{self, Op, Outcome};
@@ -40,7 +41,8 @@ impl Consul {
         self.after_others(ask, &sessions).await?;
         let mut released = Released::NotHeld;
         for _ in 0..PERSISTENCE {
-            let (view, _) = self.view(&ask.id).await?;
+            let (mut view, _) = self.view(&ask.id).await?;
+            self.recognise(ask, &mut view, &sessions);
             if let Some((_, group)) = view.group() {
                 trace.grouped(group);
             }
@@ -83,6 +85,23 @@ impl Consul {
         Err(Error::new(Kind::Connect, message))
     }
 
+    /// Whoever edits a leader key by hand leaves it locked, but by nobody whom the value names. If our session has it locked, it is ours to
+    /// unlock: nobody else would, as long as this process lives.
+    fn recognise(&self, ask: &Ask, view: &mut View, sessions: &Sessions) {
+        let Leader::Locked { session, occupant, .. } = &mut view.leader else {
+            return;
+        };
+        if *occupant != Occupant::Stranger {
+            return;
+        }
+        if *session == sessions.leads {
+            let record = Record::new(ask, &self.context.identity, &sessions.leads, &sessions.key);
+            *occupant = Occupant::One(Box::new(record));
+        } else if self.groups.borrow().contains_key(session) {
+            *occupant = Occupant::Readers { unbroken: None };
+        }
+    }
+
     /// Whether another request of this process reads under the same session, and is not about to leave.
     fn reads_on(&self, ask: &Ask, group: &str) -> bool {
         self.traces.borrow().iter().any(|(owner, trace)| {
@@ -119,7 +138,7 @@ impl Consul {
             Op::CheckSession(keys::leader(&ask.id), group),
             Op::Delete(reader),
         ];
-        Ok(matches!(self.write(trace, ops, None).await?, Outcome::Done(_)))
+        Ok(matches!(self.give_up(trace, ops).await?, Outcome::Done(_)))
     }
 
     /// Unlocks the leader key if it is as it was granted: the short way for a lock that nobody waited for. Whoever came
@@ -131,7 +150,7 @@ impl Consul {
             Op::Unlock(leader, sessions.leads.clone(), Vec::new()),
             Op::Tree(keys::queue(&ask.id)),
         ];
-        let Outcome::Done(pairs) = self.write(trace, ops, None).await? else {
+        let Outcome::Done(pairs) = self.give_up(trace, ops).await? else {
             return Ok(false);
         };
         if View::new(&ask.id, &pairs).queue.is_empty() {

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 /// How often a renewal is repeated at once because the leader changed.
 const ELECTIONS: u32 = 3;
-/// How many readers' sessions are renewed at a time.
+/// How many readers' sessions are renewed at a time, and how many transactions that check holds are under way.
 const AT_ONCE: usize = 4;
 
 impl Consul {
@@ -186,9 +186,20 @@ impl Consul {
         let holds: Vec<Hold> = self.traces.borrow().values().filter_map(|trace| trace.hold()).collect();
         let mut gone = Vec::new();
         let mut unknown = None;
-        for some in holds.chunks(txn::MOST / 2) {
-            let ops: Vec<Op> = some.iter().flat_map(|hold| checks(hold, sessions)).collect();
-            let refused: HashSet<usize> = match self.link.txn(Lane::Renewal, &ops).await {
+        let (mut tasks, mut rest) = (JoinSet::new(), holds.chunks(txn::MOST / 2));
+        loop {
+            // Several at a time: a thousand holds at a server far away are checked well before their time is over.
+            while tasks.len() < AT_ONCE
+                && let Some(some) = rest.next()
+            {
+                let ops: Vec<Op> = some.iter().flat_map(|hold| checks(hold, sessions)).collect();
+                let (link, some) = (self.link.clone(), some.to_vec());
+                tasks.spawn_local(async move { (link.txn(Lane::Renewal, &ops).await, some) });
+            }
+            let Some(answer) = tasks.join_next().await else { break };
+            // The runtime ends.
+            let Ok((outcome, some)) = answer else { break };
+            let refused: HashSet<usize> = match outcome {
                 Ok(Outcome::Done(_)) => HashSet::new(),
                 Ok(Outcome::Refused(why)) => why.iter().map(|why| why.op_index / 2).collect(),
                 Err(fault) => {

@@ -7,6 +7,7 @@ use super::idle::Idle;
 use super::keys;
 use super::liveness::Marks;
 use super::session::{self, Sessions, Terms as SessionTerms};
+use super::together::Together;
 use super::txn::{Op, Outcome};
 use super::view::View;
 use super::watch::Watches;
@@ -37,6 +38,7 @@ pub struct Consul {
     establishing: Arc<tokio::sync::Mutex<()>>,
     /// Sessions that are being made or ended, and keys that are being deleted.
     pub errands: Errands,
+    together: Rc<Together>,
     pub traces: RefCell<HashMap<Owner, Rc<Trace>>>,
     /// When the last renewal of each readers' session was sent that is proven.
     pub groups: RefCell<HashMap<String, Moment>>,
@@ -78,6 +80,7 @@ impl Consul {
             sessions: RefCell::new(None),
             establishing: Arc::default(),
             errands: Errands::default(),
+            together: Rc::default(),
             traces: RefCell::default(),
             groups: RefCell::default(),
             spare: RefCell::new(None),
@@ -222,9 +225,10 @@ impl Consul {
 
     /// Sends a transaction of this ask after which `vacated`, a readers' session, locks nothing any more.
     pub async fn write(&self, trace: &Rc<Trace>, ops: Vec<Op>, vacated: Option<String>) -> Result<Outcome, Fault> {
-        let me = self.weak();
+        let (me, link) = (self.weak(), self.link.clone());
+        let exchange = async move { link.txn(Lane::Call, &ops).await };
         let outcome = trace
-            .write(&self.link, ops, move || {
+            .write(&self.link, exchange, move || {
                 if let (Some(consul), Some(group)) = (me.upgrade(), vacated) {
                     consul.recycle(group);
                 }
@@ -240,6 +244,13 @@ impl Consul {
             self.group_ended(&group);
         }
         Ok(outcome)
+    }
+
+    /// Sends a transaction that only gives something up, together with those of others.
+    pub async fn give_up(&self, trace: &Rc<Trace>, ops: Vec<Op>) -> Result<Outcome, Fault> {
+        let (together, link) = (self.together.clone(), self.link.clone());
+        let exchange = async move { together.send(&link, ops).await };
+        trace.write(&self.link, exchange, || {}).await
     }
 
     /// A session to lock a leader key for readers, noted in `trace` until it is known whether it does.

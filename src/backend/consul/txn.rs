@@ -91,7 +91,7 @@ pub struct Objection {
 }
 
 /// What became of a transaction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// All of it was done; the keys that were written (without their values) and read, in the order of the operations.
     Done(Vec<Pair>),

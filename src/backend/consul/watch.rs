@@ -11,13 +11,10 @@ use super::txn::Pair;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-/// How many may be under way, each on a connection of its own.
-const MOST: usize = 16;
-/// Beyond half of that, waiters take turns with short looks instead of long ones.
+/// When more than half of the connections for this are in use, waiters take turns with short looks instead of long ones.
 const SHORT: Duration = Duration::from_millis(500);
 /// How long a waiter's first look takes at most; each further one twice as long.
 const FIRST: Duration = Duration::from_secs(2);
@@ -34,7 +31,6 @@ struct Query {
 pub struct Watches {
     link: Rc<Link>,
     longest: Duration,
-    turn: Arc<Semaphore>,
     running: Rc<RefCell<HashMap<String, Rc<Query>>>>,
 }
 
@@ -43,7 +39,6 @@ impl Watches {
         Self {
             link,
             longest,
-            turn: Arc::new(Semaphore::new(MOST)),
             running: Rc::default(),
         }
     }
@@ -80,17 +75,17 @@ impl Watches {
             answer: watch::Sender::new(None),
         });
         self.running.borrow_mut().insert(path.clone(), query.clone());
-        let (link, turn, running) = (self.link.clone(), self.turn.clone(), self.running.clone());
+        let (link, running) = (self.link.clone(), self.running.clone());
         let longest = self.longest;
         let asked = query.clone();
         tokio::task::spawn_local(async move {
-            let _turn = turn.acquire().await;
+            let _turn = link.waits.turn().await;
             let mut answer = None;
             // Those who wanted it may have left while it waited for its turn.
             if asked.answer.receiver_count() > 0 {
-                let wait = match turn.available_permits() {
-                    free if free >= MOST / 2 => FIRST.saturating_mul(1 << looks.min(16)).min(longest),
-                    _ => SHORT.min(longest),
+                let wait = match link.waits.are_plenty() {
+                    true => FIRST.saturating_mul(1 << looks.min(16)).min(longest),
+                    false => SHORT.min(longest),
                 };
                 answer = Some(look(&link, &path, asked.index, wait).await);
             }
