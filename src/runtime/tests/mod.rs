@@ -2,7 +2,7 @@
 
 mod leases;
 mod leaving;
-mod stealing;
 mod refused;
+mod stealing;
 mod trying;
 mod world;
