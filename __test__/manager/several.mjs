@@ -1,6 +1,7 @@
 // Several names at once: all or none.
 import { test } from "node:test"
 import assert from "node:assert/strict"
+import { getEventListeners } from "node:events"
 import { waitFor } from "../support/waiting.mjs"
 import { startChild } from "../support/children.mjs"
 import { aborted, fresh, manager, opened, rejection, watch } from "./world.mjs"
@@ -31,7 +32,7 @@ const faultySignals = new URL(`data:text/javascript,${encodeURIComponent(`
                 const locks = new LockManager(url)
                 if (isOpen)
                     await locks.open()
-                const result = await locks.lock(given, { signal: faulty(where) }).catch((error) => error)
+                const result = await locks.lock(given, { signal: faulty(where), timeout: 2 ** 30 }).catch((error) => error)
                 results.push(result.message ?? "got")
                 await result.release?.()
                 // In vain unless all is free.
@@ -155,6 +156,9 @@ export function several (world) {
         await locks.open()
         const later = Array.from({ length: 20 }, () => rejection(locks.lock([ all[0] ], { shared: true, signal: controller.signal })))
         await waitFor(async () => (await locks.query()).pending.length > 0)
+        const done = new AbortController()
+        for (const given of [ all[1], all.slice(1) ])
+            await (await manager(t, world).lock(given, { signal: done.signal })).release()
         const reason = new Error("no more")
         controller.abort(reason)
         for (const error of await Promise.all([ ...calls, ...later ]))
@@ -163,6 +167,7 @@ export function several (world) {
         await (await locks.lock(all)).release()
         await new Promise(setImmediate)
         assert.deepEqual(warnings, [])
+        assert.deepEqual(getEventListeners(done.signal, "abort"), [])
     })
 
     if (world.steals) {

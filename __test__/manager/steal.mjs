@@ -64,6 +64,24 @@ export function steal (world) {
         assert.deepEqual(order, [ "thief", "waiting" ])
     })
 
+    test("steal: no callback begins with a lock that was stolen, at whatever step between the grant and the callback", async (t) => {
+        const locks = manager(t, world)
+        const name = fresh()
+        for (let steps = 0; steps < 12; steps++) {
+            const wasOver = []
+            const requested = rejection(locks.request(name, (lock) => {
+                wasOver.push(lock.signal.aborted)
+                return new Promise(() => {})
+            }))
+            for (let step = 0; step < steps; step++)
+                await null
+            const thief = await locks.lock(name, { steal: true })
+            assert.ok(isAbort(await requested))
+            assert.ok(!wasOver.includes(true), `after ${steps} steps`)
+            await thief.release()
+        }
+    })
+
     test("steal: all readers lose a shared lock", async (t) => {
         const locks = manager(t, world)
         const name = fresh()

@@ -3,8 +3,27 @@
 // query-ordering, resource-names, signal; steal and workers have files of their own.
 import { test } from "node:test"
 import assert from "node:assert/strict"
+import { startChild } from "../support/children.mjs"
 import { ids } from "./special.mjs"
 import { aborted, fresh, manager, opened, rejection, watch } from "./world.mjs"
+
+const lateCallback = new URL(`data:text/javascript,${encodeURIComponent(`
+    import { LockManager } from ${JSON.stringify(new URL("../../index.mjs", import.meta.url).href)}
+    const [ url, name ] = process.argv.slice(2)
+    const [ one, other ] = [ new LockManager(url), new LockManager(url) ]
+    await new Promise((called) => {
+        one.request(name, (lock) => {
+            called()
+            return new Promise((resolve) => lock.signal.addEventListener("abort", () => setImmediate(resolve)))
+        }).catch(() => {})
+    })
+    await one.close()
+    await new Promise(setImmediate)
+    await new Promise(setImmediate)
+    await other.withLock(name, () => {})
+    process.send("done")
+    process.disconnect()
+`)}`)
 
 const never = () => new Promise(() => {})
 
@@ -264,6 +283,12 @@ export function webLocks (world) {
             await new Promise(setImmediate)
             return "done"
         }), "done")
+    })
+
+    test("a callback that ends when its request has long been rejected changes nothing: the program ends when it is done", async (t) => {
+        const child = await startChild(t, lateCallback, [ world.url(""), fresh() ])
+        await child.message("done", { timeout: 60_000 })
+        await child.success()
     })
 
     test("the callback hears by lock.signal that the manager closes, and the request rejects while it still runs", async (t) => {

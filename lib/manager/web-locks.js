@@ -6,7 +6,6 @@
  */
 
 const aborts = require("../aborts.js")
-const lock = require("../lock.js")
 const port = require("../port.js")
 const settings = require("../settings.js")
 const { nameOf } = require("./names.js")
@@ -75,8 +74,6 @@ async function request (manager, place, args) {
     let held
     try {
         held = await (ifAvailable ? manager.tryLock(name, { shared }) : manager.lock(name, { shared, signal, steal }))
-        if (held !== null)
-            lock.check(held)
     }
     catch (error) {
         throw translated(error)
