@@ -8,6 +8,9 @@ const { wrongType } = require("./settings.js")
  * number of the function.
  */
 
+/** The longest user or password, in bytes. No server takes more, and some clients would compute for minutes. */
+const LONGEST = 65_535
+
 /** Function to `{ number, mutexes }`, and back, while mutexes with it are open. */
 const entries = new Map(), functions = new Map()
 let last = 0
@@ -42,13 +45,32 @@ async function asked (number, question) {
         const given = await provide()
         if (given === null || typeof given !== "object")
             throw wrongType("the result of credentials", "an object", given)
-        for (const name of [ "user", "password" ])
-            if (given[name] !== undefined && typeof given[name] !== "string")
-                throw wrongType(name, "a string", given[name])
-        native.remoteCredentials(question, given.user, given.password)
+        const { user, password } = given
+        check("user", user)
+        check("password", password)
+        native.remoteCredentials(question, user, password)
     }
     catch (error) {
-        native.remoteCredentials(question, undefined, undefined, String(error?.message ?? error))
+        native.remoteCredentials(question, undefined, undefined, messageOf(error))
+    }
+}
+
+function check (name, text) {
+    if (text === undefined)
+        return
+    if (typeof text !== "string")
+        throw wrongType(name, "a string", text)
+    if (text.includes("\0") || Buffer.byteLength(text) > LONGEST)
+        throw new RangeError(`"${name}" must have at most ${LONGEST} bytes, and no NUL`)
+}
+
+/** What was thrown may be anything. */
+function messageOf (error) {
+    try {
+        return String(error?.message ?? error)
+    }
+    catch {
+        return "what it threw has no message"
     }
 }
 

@@ -62,7 +62,13 @@ for (const [ name, [ options, right ] ] of Object.entries(KINDS))
             }
             const failed = await opening(() => { throw new Error("vault is sealed") })
             assert.deepEqual([ failed.code, failed.cause.message ], [ "ERR_AUTH", "vault is sealed" ])
-            assert.equal((await opening(() => 5)).code, "ERR_AUTH")
+            for (const thrown of [ undefined, Object.create(null), { get message () { throw new Error("hunter2") } } ])
+                assert.equal((await opening(() => Promise.reject(thrown))).code, "ERR_AUTH")
+            for (const given of [ 5, null, { user: 5 }, { password: "hunter2\0" }, { password: "hunter2".repeat(1_000_000) } ]) {
+                const refused = await opening(() => given)
+                assert.equal(refused.code, "ERR_AUTH")
+                assert.doesNotMatch(inspect(refused, { depth: 9 }), /hunter2/)
+            }
             const wrong = await opening(() => ({ ...right(server), password: "sesame-hunter2" }))
             assert.equal(wrong.code, "ERR_AUTH")
             assert.doesNotMatch(inspect(wrong, { depth: 9 }), /hunter2/)
