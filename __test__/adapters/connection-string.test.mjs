@@ -67,7 +67,10 @@ describe("a connection string", () => {
         "host=a,b port=7 user=u dbname=d": "u@a:7,b:7/d",
         "hostaddr=::1 user=u dbname=d password=''": "u@[::1]/d",
         "host=/run/pg user=u dbname=d password=a\\ b": "u:a%20b@%2Frun%2Fpg/d",
-        "host=h user=u dbname=d keepalives=1 target_session_attrs=read-write": "u@h/d"
+        "host=h user=u dbname=d keepalives=1 target_session_attrs=read-write": "u@h/d",
+        " postgres://u@h/d\n": "u@h/d",
+        "postgres://u@h/d?sslmode=require&channel_binding=require": "u@h/d tls=true",
+        "postgres://u@h/d?channel_binding=prefer&gssencmode=prefer&sslnegotiation=postgres&ssl_min_protocol_version=TLSv1.2&sslsni=1": "u@h/d"
     }
     for (const [ text, wanted ] of Object.entries(examples))
         test(`may be ${text || "empty"}`, () => assert.equal(meaning(text), wanted))
@@ -86,6 +89,22 @@ describe("a connection string", () => {
             }, text)
     })
 
+    test("that asks for protection that there is not is refused, wherever it says so", (t) => {
+        const asked = [ "sslmod=verify-full", "tls=true", "channel_binding=require", "channel_binding=require&sslmode=no-verify",
+            "gssencmode=require", "require_auth=scram-sha-256",
+            "sslnegotiation=direct", "sslcrl=/crl.pem", "sslcertmode=require", "requiressl=1", "requirepeer=postgres", "ssl_min_protocol_version=TLSv1.3",
+            "sslpassword=hunter2", "passfile=/hunter2" ]
+        for (const query of asked)
+            assert.throws(() => advisoryLock(`postgres://u@h/d?${query}`), (error) => {
+                assert.equal(error.code, "ERR_INVALID_URL", query)
+                assert.match(error.message, new RegExp(`parameter "${query.split("=")[0]}"`))
+                assert.doesNotMatch(`${error.stack}${error.cause}`, /hunter2/)
+                return true
+            }, query)
+        environment(t, { PGREQUIREAUTH: "scram-sha-256" })
+        assert.throws(() => advisoryLock("postgres://u@h/d"), { code: "ERR_INVALID_URL" })
+    })
+
     test("that is missing is one that leaves everything to the environment; one of another type is refused", () => {
         assert.equal(meaning(undefined), meaning(""))
         for (const text of [ null, 5, new URL("postgres://h/d") ])
@@ -100,9 +119,9 @@ describe("a connection string", () => {
         }
         process.on("warning", listen)
         t.after(() => process.off("warning", listen))
-        mutexUrl("postgres://u@h/d?sslmod=verify-full", "x")
+        mutexUrl("postgres://u@h/d?frob=hunter2", "x")
         await new Promise((resolve) => setImmediate(resolve))
-        assert.deepEqual(warnings, [ "IPC_MUTEX_UNKNOWN_PARAMETER parameter \"sslmod\" of a connection string is ignored" ])
+        assert.deepEqual(warnings, [ "IPC_MUTEX_UNKNOWN_PARAMETER parameter \"frob\" of a connection string is ignored" ])
     })
 })
 

@@ -24,6 +24,8 @@ function parse (text = "") {
     }
     if (text.includes("\0"))
         throw invalid("it contains a NUL character")
+    // As of a file with a line end.
+    text = text.trim()
     return URI.test(text) ? fromUri(text.replace(URI, "")) : fromPairs(text)
 }
 

@@ -4,6 +4,7 @@ const os = require("node:os")
 const { MutexError } = require("../../../index.js")
 const connectionString = require("./connection-string.js")
 const { keyOf } = require("./key.js")
+const protection = require("./protection.js")
 
 /*
  * From PostgreSQL's way to say where a database is to the URL of a mutex there.
@@ -18,8 +19,8 @@ const VARIABLES = {
 
 /** libpq's parameters that have no meaning for a lock, or whose meaning is fulfilled anyway. */
 const WITHOUT_MEANING = new Set([
-    "client_encoding", "fallback_application_name", "gssencmode", "keepalives", "keepalives_count", "keepalives_idle",
-    "keepalives_interval", "load_balance_hosts", "options", "sslcompression", "sslsni", "target_session_attrs", "tcp_user_timeout"
+    "client_encoding", "fallback_application_name", "keepalives", "keepalives_count", "keepalives_idle",
+    "keepalives_interval", "load_balance_hosts", "options", "target_session_attrs", "tcp_user_timeout"
 ])
 
 /** What each `sslmode` is for a mutex, as node-postgres has it, whose users change their import to this; undefined: no encryption. */
@@ -49,27 +50,27 @@ function database (text) {
     const isLibpq = given.uselibpqcompat === "true"
     delete given.ssl
     delete given.uselibpqcompat
-    warnOfUnknown(given)
     const known = { ...fromEnvironment(given), ...given }
     const user = known.user ?? os.userInfo().username
     const base = `rpm+pgsql://${userinfo(user, known.password)}@${hosts(known)}/${encodeURIComponent(known.dbname ?? user)}`
     const common = parameters(known, isLibpq ? LIBPQ : TLS)
+    warnOfUnknown(known, common.tls)
     return (lockName) => {
         const query = new URLSearchParams({ pair: keyOf(lockName).join(","), ...common })
         return `${base}/${shownName(lockName)}?${query}`
     }
 }
 
-function warnOfUnknown (given) {
-    for (const name of Object.keys(given))
-        if (!(name in VARIABLES) && !WITHOUT_MEANING.has(name))
+function warnOfUnknown (known, tls) {
+    for (const [ name, value ] of Object.entries(known))
+        if (!Object.hasOwn(VARIABLES, name) && !WITHOUT_MEANING.has(name) && !protection.isFulfilled(name, value, tls))
             process.emitWarning(`parameter "${name}" of a connection string is ignored`,
                 { type: "MutexWarning", code: "IPC_MUTEX_UNKNOWN_PARAMETER" })
 }
 
 function fromEnvironment (given) {
     const found = {}
-    for (const [ name, variable ] of Object.entries(VARIABLES))
+    for (const [ name, variable ] of Object.entries({ ...VARIABLES, ...protection.VARIABLES }))
         if (process.env[variable])
             found[name] = process.env[variable]
     // A host that is named is not meant to be reached by the address of another.
