@@ -1,5 +1,6 @@
 import { describe, test } from "node:test"
 import assert from "node:assert/strict"
+import { existsSync } from "node:fs"
 import { createRequire } from "node:module"
 import { watchLeaks } from "../support/leaks.mjs"
 import { run } from "./programs.mjs"
@@ -118,6 +119,16 @@ describe("a server that cannot be used ends with code 69 and a line that names i
         test([ name, ...args ].join(" ").replaceAll("hunter2", "***"), async (t) => {
             refused(await run(t, name, args, { env }), 69, /127\.0\.0\.1:1/)
         })
+})
+
+test("output that nobody reads is no failure, one that cannot be written is", { skip: !existsSync("/dev/full") && "needs /dev/full" }, async (t) => {
+    const into = (where) => [ "bash", "-c", `set -o pipefail; "$@" ${where}`, "bash" ]
+    for (const args of [ [ "--help" ], [ "exec", "--version" ] ]) {
+        const unread = await run(t, "ipc-mutex", args, { by: into("| true") })
+        assert.deepEqual([ unread.code, unread.stderr ], [ 0, "" ])
+        const full = await run(t, "ipc-mutex", args, { by: into("> /dev/full") })
+        assert.deepEqual([ full.code, full.stderr ], [ 74, "ipc-mutex: cannot write to standard output: ENOSPC\n" ])
+    }
 })
 
 test("an unknown parameter in a URL is a warning in one line", async (t) => {

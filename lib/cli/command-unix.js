@@ -8,7 +8,9 @@ const inherited = require("./inherited.js")
 
 // The other side of src/binding/child.rs.
 
-const [ EXITED, KILLED, STOPPED, INTERRUPTED ] = [ 0, 1, 2, 3 ]
+const [ EXITED, KILLED, STOPPED, INTERRUPTED, CONTINUED ] = [ 0, 1, 2, 3, 4 ]
+/** What is meant to end a program, and has no effect on one that stands still. */
+const ENDING = [ "SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM" ]
 const NUMBERS = os.constants.signals
 /** A signal's name; real-time signals have none. */
 const nameOf = (number) => Object.keys(NUMBERS).find((name) => NUMBERS[name] === number) ?? number
@@ -49,6 +51,7 @@ class Command {
             case KILLED:      return this.#end({ name: nameOf(number), keyboard: false })
             case INTERRUPTED: return this.#end({ name: nameOf(number), keyboard: true })
             case STOPPED:     return this.#halt(number)
+            case CONTINUED:   this.#stopped = false
         }
     }
 
@@ -76,8 +79,15 @@ class Command {
                 this.#continue()
             return
         }
-        this.#stopping ||= name === "SIGTSTP"
+        if (name === "SIGTSTP") {
+            this.#stopping = true
+            if (this.#stopped)
+                return this.#halt(NUMBERS.SIGTSTP)
+        }
         native.commandSignal(NUMBERS[name], false)
+        // As timeout(1) does: whether some of the group stand still, nobody knows in time.
+        if (ENDING.includes(name))
+            this.#continue()
     }
 
     /** Sends a signal to all processes that come from the command, even to those that stand still. */

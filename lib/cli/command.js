@@ -29,14 +29,14 @@ async function runCommand ({ command, lock, grace, close, signals, speaker }) {
     signals.forwardTo(child)
     let timer
     const kill = () => {
-        speaker.say(`not all processes of the command have ended within ${grace / 1000} s; what is left is killed`)
         child.end("SIGKILL")
         timer = setInterval(() => child.end("SIGKILL"), AGAIN)
+        speaker.say(`not all processes of the command have ended within ${grace / 1000} s; what is left is killed`)
     }
     const onlost = () => {
-        speaker.say(`${signal.reason.message}; the command is told to end`)
         child.end("SIGTERM")
         timer = setTimeout(kill, grace)
+        speaker.say(`${signal.reason.message}; the command is told to end`)
     }
     signal.addEventListener("abort", onlost, { once: true })
     if (signal.aborted)

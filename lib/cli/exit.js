@@ -16,6 +16,8 @@ const EXIT = Object.freeze({
     UNAVAILABLE: 69,
     /** A mistake in this program. */
     SOFTWARE: 70,
+    /** The output cannot be written. */
+    OUTPUT: 74,
     /** The lock was lost while the command ran. */
     LOST: 75,
     /** The command was found but cannot be executed. */
@@ -54,6 +56,9 @@ function bySignal (signal, wholeGroup = false) {
 /** @param {string} message @returns {Exit} */
 const usage = (message) => new Exit(EXIT.USAGE, message)
 
+/** What a failure to write to standard output means. A reader who has gone, as that of `| head`, has seen enough. */
+const unwritten = ({ code }) => code === "EPIPE" ? new Exit(EXIT.OK) : new Exit(EXIT.OUTPUT, `cannot write to standard output: ${code}`)
+
 /** @returns {Exit} what ended the program, whatever was thrown */
 function verdict (error) {
     if (error instanceof Exit)
@@ -69,4 +74,4 @@ function verdict (error) {
     return new Exit(error?.name === "MutexError" ? EXIT.UNAVAILABLE : EXIT.SOFTWARE, message)
 }
 
-module.exports = { EXIT, Exit, bySignal, usage, verdict }
+module.exports = { EXIT, Exit, bySignal, unwritten, usage, verdict }

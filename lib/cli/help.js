@@ -14,7 +14,8 @@ Usage: ipc-mutex exec [options] <url> -- <command> [args...]
                   help <command>
   -v, --version   the version
 
-<url> names the lock, such as rpm+redis://db.example/nightly-report or
+<url> names the lock, such as lpm:nightly-report on this machine,
+rpm+redis://db.example/nightly-report or
 rpm+pgsql://user:password@db.example/app/nightly-report. It may be left out if
 the environment variable IPC_MUTEX_URL is set, which keeps a password out of
 the list of processes.
@@ -24,19 +25,19 @@ const EXEC = `Runs a command while a lock is held: at most one at a time, on all
 
 Usage: ipc-mutex exec [options] <url> -- <command> [args...]
 
-  -x, --exclusive       nobody else at the same time (default)
-  -s, --shared          together with other shared ones, but no exclusive one
-  -n, --nonblock        do not wait: a lock that is taken is a conflict
-  -w, --timeout <s>     wait so many seconds; then it is a conflict
+  -x, --exclusive       take the exclusive lock (default)
+  -s, --shared          take a shared lock
+  -n, --nonblock        do not wait: if the lock is held, that is a conflict
+  -w, --timeout <s>     wait at most this many seconds; then it is a conflict
   -E, --conflict-exit-code <n>
-                        exit code of a conflict (default: 1). With 0 a conflict
-                        is no error, and nothing is said about it
-  -o, --close           release the lock when the command ends, even if what it
-                        has started goes on
-      --grace <s>       when the lock is lost, the command and all that it has
-                        started get SIGTERM, and after so many seconds SIGKILL
+                        exit code of a conflict (default: 1). With 0, a conflict
+                        is not an error and prints nothing
+  -o, --close           release the lock when the command ends, even if its
+                        descendants are still running
+      --grace <s>       if the lock is lost, the command and its descendants get
+                        SIGTERM, and SIGKILL after this many seconds
                         (default: 10)
-  -v, --verbose         say what happens, on standard error
+  -v, --verbose         report each step on standard error
   -h, --help            this text
   -V, --version         the version
 
@@ -51,6 +52,7 @@ Exit code: that of the command, 128 + n if signal n ended it, or
    69  the server cannot be used         127  there is no such command
 
 Examples:
+  ipc-mutex exec lpm:backup -- ./backup.sh --full
   ipc-mutex exec rpm+redis://db.example/backup -- ./backup.sh --full
   IPC_MUTEX_URL=... ipc-mutex exec -n -E 0 -- node nightly-report.js
   ipc-mutex exec -s -w 60 rpm+etcd://db.example/config -- make check
@@ -72,6 +74,7 @@ held.
 
 Exit code: 0, whether the lock is held or free, or
    64  wrong arguments                    69  the server cannot be used
+   74  standard output cannot be written
 `
 
 const WITHLOCK = `Runs a command while an advisory lock of PostgreSQL is held.

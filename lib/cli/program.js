@@ -2,7 +2,7 @@
 
 // First, before anything is opened.
 require("./inherited.js")
-const { EXIT, Exit, verdict } = require("./exit.js")
+const { EXIT, Exit, unwritten, verdict } = require("./exit.js")
 const { Speaker } = require("./say.js")
 const { version } = require("../../package.json")
 
@@ -18,7 +18,7 @@ const { version } = require("../../package.json")
  * @param {string[]} args
  */
 async function main ({ name, help, read }, args) {
-    const speaker = new Speaker(name)
+    const speaker = new Speaker(name, isWritable)
     process.on("uncaughtException", (error) => leave(error, speaker))
     process.removeAllListeners("warning")
     process.on("warning", ({ name: kind, message }) => {
@@ -41,16 +41,32 @@ function leave (error, speaker) {
     const { code, message, signal, wholeGroup } = verdict(error)
     if (message !== "")
         speaker.say(message)
+    speaker.finish()
     // Nothing ends the first process of a system or container by default.
     if (signal !== undefined && process.pid !== 1 && process.platform !== "win32")
         require("../native.js").dieOfSignal(signal, wholeGroup)
     process.exit(code)
 }
 
+/** Whether a write would return at once; without the addon, nobody knows. */
+function isWritable (descriptor) {
+    try {
+        return require("../native.js").isWritable?.(descriptor) ?? true
+    }
+    catch {
+        return true
+    }
+}
+
 /** Writes to standard output, all of it. */
 function print (text) {
-    require("node:fs").writeSync(1, text)
-    return new Exit(EXIT.OK)
+    try {
+        require("node:fs").writeSync(1, text)
+        return new Exit(EXIT.OK)
+    }
+    catch (error) {
+        return unwritten(error)
+    }
 }
 
 module.exports = { main }

@@ -11,6 +11,9 @@ const { inTheWay, span } = require("./words.js")
 /** How long a command that runs without its lock may take to end, in milliseconds. */
 const GRACE = 10_000
 
+/** How long a server may still take after a signal, in milliseconds until it is left to free the lock itself. */
+const LAST = 1000
+
 /**
  * @typedef {object} Job
  * @property {string} url of the mutex
@@ -47,7 +50,8 @@ async function runLocked (job, speaker) {
         note(`the command has ended with exit code ${end.code}`)
     }
     finally {
-        end = await giveBack(mutex, lock, end, speaker)
+        signals.commandOver()
+        end = await giveBack(mutex, lock, end, signals, speaker)
     }
     return end
 }
@@ -55,14 +59,19 @@ async function runLocked (job, speaker) {
 /** A command in another process can only be kept apart by a lock that reaches there. */
 function open (url, file) {
     if (/^[sm]pm:/.test(url))
-        throw usage(`the lock ${url.slice(0, 4)} reaches no other process: a command needs the URL of a lock on a server, rpm+...`)
+        throw usage(`the lock ${url.slice(0, 4)} reaches no other process: a command needs a lock that others can take, lpm:... or rpm+...`)
     return new Mutex(url, { label: path.basename(file) })
 }
 
 /** @returns {Promise<object | null>} null: it is taken, and was not to be waited for any longer */
 async function take (mutex, { shared, nonblock, timeout, verbose }, signals, speaker) {
-    if (nonblock || timeout === 0)
-        return signals.orEnd(mutex.tryLock({ shared }))
+    if (nonblock || timeout === 0) {
+        // A grant that is under way when a signal comes is to be given back.
+        const lock = await signals.orEnd(mutex.tryLock({ shared }), LAST)
+        if (lock === null)
+            signals.ending.throwIfAborted()
+        return lock
+    }
     const done = showWait(mutex, speaker, { verbose })
     try {
         return await mutex.lock({ shared, timeout, signal: signals.ending })
@@ -88,12 +97,14 @@ async function conflict (mutex, { conflict: code = EXIT.CONFLICT, timeout = 0, v
     return new Exit(code)
 }
 
-/** @returns {Promise<Exit>} `end`, unless it turns out that the lock had been lost before the command ended */
-async function giveBack (mutex, lock, end, speaker) {
+/** @returns {Promise<Exit>} `end`, unless it turns out that the lock had been lost before the command ended, or a signal ended the release */
+async function giveBack (mutex, lock, end, signals, speaker) {
     try {
-        await lock.release()
+        await signals.orEnd(lock.release(), LAST)
     }
     catch (error) {
+        if (error instanceof Exit)
+            return error
         // A loss during the command has been told already.
         if (end?.code !== EXIT.LOST)
             speaker.say(error.message)

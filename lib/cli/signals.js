@@ -39,12 +39,12 @@ class Signals {
         return this.#ending.signal
     }
 
-    /** Settles as `promise`, but rejects as soon as a signal comes. */
-    async orEnd (promise) {
+    /** Settles as `promise`, but rejects as soon as a signal comes, or so many milliseconds after it. */
+    async orEnd (promise, patience = 0) {
         const { signal } = this.#ending
         let onabort
         const ended = new Promise((_, reject) => {
-            onabort = () => reject(signal.reason)
+            onabort = () => patience > 0 ? setTimeout(reject, patience, signal.reason) : reject(signal.reason)
             if (signal.aborted)
                 onabort()
             else
@@ -66,6 +66,11 @@ class Signals {
                 this.#listen(name, () => this.#take(name))
         if (this.#early !== undefined)
             this.#take(this.#early)
+    }
+
+    /** From now on signals end what is still to be done. */
+    commandOver () {
+        this.#child = undefined
     }
 
     #take (name) {

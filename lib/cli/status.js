@@ -2,7 +2,7 @@
 
 const { setTimeout: sleep } = require("node:timers/promises")
 const args = require("./arguments.js")
-const { EXIT, Exit, usage, verdict } = require("./exit.js")
+const { EXIT, Exit, unwritten, usage, verdict } = require("./exit.js")
 const { Signals } = require("./signals.js")
 const { url } = require("./exec.js")
 const { json, table } = require("./report.js")
@@ -33,7 +33,7 @@ const status = {
 async function show (text, { json: asJson = false, watch = false }, speaker) {
     const Mutex = require("../../index.js")
     if (/^[sm]pm:/.test(text))
-        throw usage(`the lock ${text.slice(0, 4)} is known to its own processes only: status needs the URL of a lock on a server, rpm+...`)
+        throw usage(`the lock ${text.slice(0, 4)} is known to its own processes only: status needs a lock that others can see, lpm:... or rpm+...`)
     const mutex = new Mutex(text)
     const signals = new Signals()
     const write = writer()
@@ -72,10 +72,10 @@ async function follow (mutex, render, { asJson, signals, speaker, write }) {
     }
 }
 
-/** Writes to standard output. A reader who has gone, as that of `| head`, ends the program. */
+/** Writes to standard output. What cannot be written ends the program. */
 function writer () {
-    process.stdout.on("error", () => process.exit(EXIT.OK))
-    return (text) => new Promise((resolve) => process.stdout.write(text, resolve))
+    process.stdout.on("error", () => {})
+    return (text) => new Promise((resolve, reject) => process.stdout.write(text, (error) => error ? reject(unwritten(error)) : resolve()))
 }
 
 module.exports = { status }
