@@ -55,3 +55,20 @@ test("a connection that was given up is ended at the server, so that nothing on 
     assert.ok(!now.includes(before), `${before} has gone, now there are ${now}`)
     await lock.release()
 })
+
+test("a connection that has the number of an earlier one of this process, before the server was restarted, is not ended for that", async (t) => {
+    const server = await redis(t)
+    // Two clients in the eyes of the server, in one process.
+    const mutexes = [ await opened(t, server.url("foo", { ttl: 60 })), await opened(t, server.url("foo", { ttl: 90 })) ]
+    let back = 0
+    for (const mutex of mutexes)
+        mutex.on("reconnect", () => back++)
+    for (let round = 1; round <= 4; round++) {
+        await server.kill()
+        await server.start()
+        await waitFor(() => back === 2 * round, { what: "both to be connected again" })
+        for (const mutex of mutexes)
+            await (await mutex.lock({ shared: true })).release()
+        assert.equal((await server.admin.commandCounts())["client|kill"] ?? 0, 0)
+    }
+})

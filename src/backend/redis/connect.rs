@@ -31,6 +31,13 @@ pub(super) struct Opened {
     pub address: Option<SocketAddr>,
 }
 
+/// A connection as the server knows it. A server that was restarted gives its numbers anew, so the name tells whether it is still the same.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub id: i64,
+    pub name: String,
+}
+
 /// Where a server may be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place<'a> {
@@ -47,7 +54,7 @@ pub(super) async fn open(
     peer: &Peer,
     name: &str,
     pushes: Option<mpsc::UnboundedSender<PushInfo>>,
-    before: Option<i64>,
+    before: Option<Known>,
     reached: Option<SocketAddr>,
 ) -> Result<Opened, Fault> {
     let deadline = Instant::now() + patience(server);
@@ -71,7 +78,16 @@ pub(super) async fn open(
         let rest = u32::try_from(addresses.len()).unwrap_or(u32::MAX) - at;
         let share = deadline.saturating_duration_since(Instant::now()) / rest;
         let step = Cell::new("no TCP connection in time");
-        let attempt = attempt(server, peer, host, *address, name, pushes.clone(), before, &step);
+        let attempt = attempt(
+            server,
+            peer,
+            host,
+            *address,
+            name,
+            pushes.clone(),
+            before.as_ref(),
+            &step,
+        );
         let failed = match timeout(share, attempt).await {
             Ok(Ok(opened)) => return Ok(opened),
             Ok(Err(fault)) => fault,
@@ -99,7 +115,7 @@ async fn attempt(
     place: Place<'_>,
     name: &str,
     pushes: Option<mpsc::UnboundedSender<PushInfo>>,
-    before: Option<i64>,
+    before: Option<&Known>,
     step: &Cell<&'static str>,
 ) -> Result<Opened, Fault> {
     step.set("no credentials in time (option credentials)");
@@ -195,21 +211,22 @@ fn login(server: &Server, credentials: &Credentials) -> RedisConnectionInfo {
 async fn introduce(
     connection: &mut MultiplexedConnection,
     name: &str,
-    before: Option<i64>,
+    before: Option<&Known>,
     listens: bool,
 ) -> redis::RedisResult<Value> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("CLIENT").arg("SETNAME").arg(name);
     pipeline.cmd("HELLO");
-    if let Some(id) = before {
-        pipeline.add_command(list(id));
+    if let Some(before) = before {
+        pipeline.add_command(list(before.id));
     }
     let count = pipeline.len();
     let mut listener = connection.clone();
     let subscribed = async {
         if listens {
-            // The channel of lua/steal.lua.
-            let _ = listener.subscribe(format!("IPC-Mutex-rpm:{name}")).await;
+            // The channel of lua/steal.lua is that of the process, whose name is all before the number.
+            let process = name.rsplit_once('-').map_or(name, |(process, _)| process);
+            let _ = listener.subscribe(format!("IPC-Mutex-rpm:{process}")).await;
         }
     };
     let (answers, ()) = tokio::join!(connection.send_packed_commands(&pipeline, 0, count), subscribed);
@@ -218,12 +235,12 @@ async fn introduce(
         Some(Value::ServerError(error)) => return Err(error.into()),
         answer => answer.unwrap_or_default(),
     };
-    // A server that was restarted numbers its clients anew: the number may be somebody else's by now. A user without the
+    // The number may be somebody else's by now, another connection of this process too. A user without the
     // permission for this leaves it to time: what comes late is undone by its expiry.
-    if let (Some(id), Some(listed)) = (before, answers.next())
-        && is_called(&listed, name)
+    if let (Some(before), Some(listed)) = (before, answers.next())
+        && is_called(&listed, &before.name)
     {
-        connection.send_packed_command(&kill(id)).await?;
+        connection.send_packed_command(&kill(before.id)).await?;
     }
     Ok(hello)
 }

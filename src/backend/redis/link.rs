@@ -1,6 +1,6 @@
 //! One connection to the server: opened on demand, shared by all calls, replaced when it breaks.
 
-use super::connect::{self, Opened};
+use super::connect::{self, Known, Opened};
 use super::fault::{Cure, Fault, Peer};
 use super::script::Call;
 use crate::clock;
@@ -10,9 +10,13 @@ use redis::{Cmd, PushInfo, RedisError, Value};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
+
+/// The number of the next connection, to any server: two URLs may lead to the same one.
+static COUNT: AtomicU64 = AtomicU64::new(1);
 
 /// A connection that works, as far as is known.
 pub(super) struct Live {
@@ -68,15 +72,13 @@ pub(super) trait Watch {
 pub(super) struct Link {
     server: Rc<Server>,
     peer: Peer,
-    /// What the server shows of this process's connections, and of nobody else's, is made from this.
+    /// What the server shows of this process's connections, and of nobody else's, is made from this; with a number, of one of them.
     instance: String,
-    /// How many connections there were.
-    count: Cell<u32>,
     pushes: Option<mpsc::UnboundedSender<PushInfo>>,
     state: RefCell<State>,
-    /// The connection before the present one, by the server's number: it is closed at the server before anything is sent on a
+    /// The connection before the present one: it is closed at the server before anything is sent on a
     /// new one, so that a command still on its way on the old one cannot overtake.
-    previous: Cell<Option<i64>>,
+    previous: RefCell<Option<Known>>,
     /// Where the server was reached last, by any link to it: where there is a choice, they all choose that.
     reached: Rc<Cell<Option<SocketAddr>>>,
     was_open: Cell<bool>,
@@ -98,10 +100,9 @@ impl Link {
             server,
             peer,
             instance,
-            count: Cell::new(0),
             pushes,
             state: RefCell::new(State::Down),
-            previous: Cell::new(None),
+            previous: RefCell::new(None),
             reached,
             was_open: Cell::new(false),
             opened: Cell::new(None),
@@ -152,16 +153,19 @@ impl Link {
         let link = self.clone();
         let mine = opening.clone();
         tokio::task::spawn_local(async move {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("ipc-mutex:{}-{number}", link.instance);
+            let previous = link.previous.borrow().clone();
             let outcome = connect::open(
                 &link.server,
                 &link.peer,
-                &format!("ipc-mutex:{}", link.instance),
+                &name,
                 link.pushes.clone(),
-                link.previous.get(),
+                previous,
                 link.reached.get(),
             )
             .await;
-            let outcome = outcome.map(|opened| link.install(opened));
+            let outcome = outcome.map(|opened| link.install(opened, name, number));
             *link.state.borrow_mut() = match &outcome {
                 Ok(live) => State::Up(live.clone()),
                 Err(_) => State::Down,
@@ -176,16 +180,15 @@ impl Link {
         opening
     }
 
-    fn install(self: &Rc<Self>, opened: Opened) -> Rc<Live> {
-        self.previous.set(opened.client_id);
+    fn install(self: &Rc<Self>, opened: Opened, name: String, number: u64) -> Rc<Live> {
+        self.previous.replace(opened.client_id.map(|id| Known { id, name }));
         self.reached.set(opened.address);
-        self.count.set(self.count.get() + 1);
         self.opened.set(Some(clock::now()));
         let live = Rc::new(Live {
             connection: opened.connection,
             driver: RefCell::new(None),
             broken: Cell::new(false),
-            channel: format!("IPC-Mutex-rpm:{}:{}", self.instance, self.count.get()),
+            channel: format!("IPC-Mutex-rpm:{}:{number}", self.instance),
             listening: Cell::new(false),
             opened: clock::now(),
             answered: Cell::new(clock::now()),
