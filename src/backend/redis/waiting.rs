@@ -2,6 +2,7 @@
 
 use super::answer::{Micros, Place, Standing};
 use crate::backend::{Owner, Taken};
+use crate::clock;
 use crate::core::time::Moment;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -25,22 +26,34 @@ pub(super) enum Wake {
 }
 
 impl Wake {
-    fn is_grant(self) -> bool {
-        matches!(self, Wake::Granted { .. } | Wake::Found(_))
+    /// What weighs less never displaces what weighs more: a grant is not asked about, and who has to ask learns the rest by that.
+    fn weight(self) -> u8 {
+        match self {
+            Wake::Granted { .. } | Wake::Found(_) => 2,
+            Wake::Again => 1,
+            Wake::Moved(_) | Wake::Stands(..) => 0,
+        }
     }
 }
 
-/// Where a waiter is told; the latest news wins, but nothing displaces a grant except a newer one.
+/// Where a waiter is told; of news of one weight the latest wins.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
     news: Cell<Option<Wake>>,
+    /// When it last heard that it had moved.
+    moved: Cell<Option<Moment>>,
     rung: Notify,
 }
 
 impl Bell {
     pub fn ring(&self, wake: Wake) {
-        let keep = self.news.get().is_some_and(Wake::is_grant) && !wake.is_grant();
-        if !keep {
+        match wake {
+            Wake::Moved(_) => self.moved.set(Some(clock::now())),
+            // The answer of a renewal comes by another connection, and may be from before the move.
+            Wake::Stands(_, sent) if self.moved.get().is_some_and(|moved| sent <= moved) => return,
+            _ => {}
+        }
+        if self.news.get().is_none_or(|news| news.weight() <= wake.weight()) {
             self.news.set(Some(wake));
         }
         self.rung.notify_one();
@@ -114,5 +127,66 @@ impl Drop for Seat {
         {
             bells.remove(&self.owner.0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bell, Wake};
+    use crate::backend::Taken;
+    use crate::backend::redis::answer::Place;
+    use crate::clock;
+    use std::time::Duration;
+
+    fn place(first: bool) -> Place {
+        Place {
+            first,
+            foreign: false,
+            left: Some(Duration::from_secs(9)),
+        }
+    }
+
+    fn heard(rings: &[Wake]) -> Option<Wake> {
+        let bell = Bell::default();
+        for wake in rings {
+            bell.ring(*wake);
+        }
+        bell.news.take()
+    }
+
+    #[test]
+    fn what_has_to_be_asked_is_not_displaced_by_a_place_nor_a_grant_by_either() {
+        let now = clock::now();
+        let taken = Taken {
+            token: None,
+            leased_at: now,
+        };
+        let (again, found) = (Wake::Again, Wake::Found(taken));
+        for less in [Wake::Moved(place(true)), Wake::Stands(place(false), now)] {
+            assert_eq!(heard(&[again, less]), Some(again));
+            assert_eq!(heard(&[less, again]), Some(again));
+            assert_eq!(heard(&[again, found, less]), Some(found));
+        }
+        assert_eq!(heard(&[found, again]), Some(found));
+    }
+
+    #[test]
+    fn a_renewal_that_was_sent_before_a_move_does_not_undo_it() {
+        let before = clock::now();
+        let moved = Wake::Moved(place(true));
+        assert_eq!(heard(&[moved, Wake::Stands(place(false), before)]), Some(moved));
+        let after = clock::now() + Duration::from_secs(1);
+        let stands = Wake::Stands(place(false), after);
+        assert_eq!(heard(&[moved, stands]), Some(stands));
+    }
+
+    #[test]
+    fn a_move_that_was_heard_already_is_not_undone_either() {
+        let bell = Bell::default();
+        let before = clock::now();
+        bell.ring(Wake::Moved(place(true)));
+        bell.news.take();
+        bell.ring(Wake::Stands(place(false), before));
+        assert_eq!(bell.news.take(), None);
     }
 }
