@@ -10,6 +10,7 @@ import { Mutex } from "../../index.mjs"
 import { pending } from "../support/contenders.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
 import { redis, tlsFiles } from "../support/servers.mjs"
+import { waitFor } from "../support/waiting.mjs"
 
 watchLeaks()
 
@@ -139,6 +140,35 @@ test("a server that is out of memory refuses new locks, and still lets go of old
     assert.match((await fails(server.url("bar"), "ERR_SERVER", server.port)).message, /memory/)
     await lock.release()
     await mutex.close()
+})
+
+test("a server that is out of memory keeps what is held and awaited", async (t) => {
+    const server = await redis(t)
+    const at = async (ttl) => {
+        const mutex = new Mutex(server.url("foo", { ttl }))
+        await mutex.open()
+        return mutex
+    }
+    const [ reader, later, longer, writer ] = [ await at(20), await at(20), await at(90), await at(60) ]
+    const locks = [ await reader.lock({ shared: true }), await longer.lock({ shared: true }) ]
+    const written = writer.lock()
+    await pending(writer, 1)
+    const waiting = later.lock({ shared: true })
+    await pending(writer, 2)
+    await server.admin.command("CONFIG", "SET", "maxmemory", "1")
+    // Nobody but the two of ttl 20 renews within this test.
+    for (const key of [ "readers", "beats" ]) {
+        const times = async () => await server.admin.command("ZRANGE", `{foo/lock.IPC-Mutex-rpm}:${key}`, 0, -1, "WITHSCORES")
+        const before = await times()
+        await waitFor(async () => (await times()).join() !== before.join(), { what: `${key} to be renewed` })
+    }
+    await server.admin.command("CONFIG", "SET", "maxmemory", "0")
+    for (const lock of locks)
+        await lock.release()
+    await (await written).release()
+    await (await waiting).release()
+    for (const mutex of [ reader, later, longer, writer ])
+        await mutex.close()
 })
 
 test("a server that cannot write its disk", async (t) => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Terms {
     /// The server ends a hold no earlier than this after it received the last renewal.
     pub ttl: Duration,
-    /// How often to renew: a third of the ttl, for Consul half.
+    /// How often to renew, at least: a third of the ttl, for Consul half.
     pub renew_every: Duration,
 }
 

@@ -97,10 +97,7 @@ pub async fn connect(server: &Server, context: Context) -> Result<Rc<dyn Backend
     let redis = Rc::new_cyclic(|this| Redis {
         this: this.clone(),
         peer,
-        terms: Terms {
-            ttl: server.options.ttl,
-            renew_every: server.options.ttl / 3,
-        },
+        terms: renew::terms(server.options.ttl),
         is_plain: server.options.tls == Tls::Off,
         patience: connect::patience(server),
         calls: Calls::new(server, context.identity.clone()),

@@ -5,6 +5,7 @@ use super::answer::{self, Standing};
 use super::fault::Fault;
 use super::link::{Link, Live};
 use crate::backend::{Ask, Owner, Stage};
+use crate::core::lease::Terms;
 use crate::error::Result;
 use redis::Value;
 use std::rc::Rc;
@@ -14,8 +15,17 @@ use tokio::time::sleep;
 /// The first and the longest pause between attempts to get the connection back while something is held.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// How long an idle connection is believed in; also short enough for firewalls that forget connections.
+/// How long an idle connection is believed in; also short enough for firewalls that forget connections. Renewals come as often, however long the
+/// ttl is: they find out what a connection that went silent did not tell, a grant above all.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+
+/// The terms of holds that last so long without renewal.
+pub(super) fn terms(ttl: Duration) -> Terms {
+    Terms {
+        ttl,
+        renew_every: (ttl / 3).min(LONGEST_SILENCE),
+    }
+}
 
 impl Redis {
     /// Renews everything in one exchange; gives the holders whose hold the server no longer has.
@@ -49,14 +59,20 @@ impl Redis {
             for ((ask, stage), standing) in group.iter().zip(standings) {
                 match (stage, standing) {
                     (Stage::Held, Standing::Held { .. }) => ask.prove(sent),
-                    (Stage::Held, _) => gone.push(ask.owner.clone()),
+                    (Stage::Held, _) => gone.push(ask.clone()),
                     (Stage::Waiting, standing) => self.waiting.inform(&ask.owner, standing, sent),
                 }
             }
         }
         match refused {
-            None => Ok(gone),
-            Some(fault) => Err(fault.error),
+            None => Ok(gone.iter().map(|ask| ask.owner.clone()).collect()),
+            Some(fault) => {
+                // That the server refuses one lock keeps nobody from hearing that another is lost.
+                for ask in &gone {
+                    self.tell(self.lost(ask));
+                }
+                Err(fault.error)
+            }
         }
     }
 
@@ -131,4 +147,17 @@ fn by_lock(asks: &[Rc<Ask>]) -> Vec<Vec<(Rc<Ask>, Stage)>> {
         .chunk_by(|(a, _), (b, _)| a.id == b.id)
         .map(<[_]>::to_vec)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_SILENCE, terms};
+    use std::time::Duration;
+
+    #[test]
+    fn the_longest_ttl_makes_no_connection_silent_for_longer_than_it_is_believed_in() {
+        for (ttl, every) in [(9, 3), (90, 30), (86_400, LONGEST_SILENCE.as_secs())] {
+            assert_eq!(terms(Duration::from_secs(ttl)).renew_every, Duration::from_secs(every));
+        }
+    }
 }

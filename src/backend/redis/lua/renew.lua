@@ -5,6 +5,8 @@
 -- returns  { microseconds of the server's clock, answer for the first owner, answer for the second, ... }, an answer being
 --          { 'held', token or '-' }, what place() gives, or { 'gone' }: neither holds nor waits.
 
+-- Why this comes first says words.lua.
+call('ZREM', QUEUE, '')
 for i = 1, #ARGV, 2 do
     local owner, ttl = ARGV[i], tonumber(ARGV[i + 1])
     if call('ZSCORE', QUEUE, owner) then

@@ -13,7 +13,7 @@
 -- <mode> is x or s, <fenced> 1 or 0, <ttl> milliseconds, <channel> that of the waiter's own connection, <token> digits or -, <asked> when the
 -- waiter asked last (microseconds), <info> JSON for query.lua. All times are the
 -- server's own. Every key runs out by itself when nobody renews it. A script is atomic on the server. Its first write is one that a server
--- without free memory still allows wherever that frees or keeps a hold (DEL, ZREM, PEXPIRE).
+-- without free memory still allows wherever that frees or keeps a hold (DEL, ZREM, PEXPIRE): it allows all that comes after that.
 
 local MAIN, QUEUE, BEATS, READERS, INFO, COUNTER, TURNS = unpack(KEYS)
 local SHARED = 'ipc-mutex:s'
