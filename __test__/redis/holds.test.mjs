@@ -5,6 +5,7 @@ import { fastest } from "../servers/fastest.mjs"
 import { testHolds, testRestart } from "../servers/holds.mjs"
 import { contender, ended, freed, holder, opened, pending } from "../support/contenders.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
+import { startProxy } from "../support/proxy.mjs"
 import { noLeftovers, redis } from "../support/servers.mjs"
 import { waitFor } from "../support/waiting.mjs"
 
@@ -54,6 +55,75 @@ test("a killed waiter is skipped", async (t) => {
     await ended(alive)
     await mutex.close()
     await noLeftovers(server, { timeout: 60_000 }) // the dead waiter's place runs out by itself
+})
+
+test("a dead waiter keeps nobody from a lock that is free for them", async (t) => {
+    const server = await redis(t)
+    const url = (ttl) => server.url("foo", { ttl })
+    const mutex = await opened(t, url(90))
+    const other = await opened(t, url(60)) // another client of the server, in the eyes of this process
+    for (const shared of [ false, true ]) {
+        const lock = await mutex.lock({ shared })
+        const dead = await contender(t, url(90))
+        await dead.send({ do: "lock" })
+        await pending(mutex, 1)
+        const waiter = (await server.admin.command("HVALS", "{foo/lock.IPC-Mutex-rpm}:info")).join()
+        await dead.kill("SIGKILL")
+        await waitFor(async () => !(await server.admin.command("PUBSUB", "CHANNELS", "*")).some((name) => waiter.includes(name)),
+            { what: "the server to notice" })
+        if (!shared)
+            await lock.release()
+        const tried = await other.tryLock({ shared })
+        assert.ok(tried, shared ? "beside readers" : "free")
+        await tried.release()
+        const waited = await other.lock({ shared, timeout: 45_000 })
+        await waited.release()
+        if (shared)
+            await lock.release()
+        await server.admin.command("DEL", "{foo/lock.IPC-Mutex-rpm}:queue", "{foo/lock.IPC-Mutex-rpm}:beats", "{foo/lock.IPC-Mutex-rpm}:info")
+    }
+    await mutex.close()
+    await other.close()
+})
+
+test("a reader whose connection comes back goes in beside others at once", async (t) => {
+    const server = await redis(t)
+    const proxy = await startProxy(server, t)
+    const far = await opened(t, server.url("foo", { ttl: 240 }, proxy.port))
+    const [ writer, reader ] = [ await opened(t, server.url("foo", { ttl: 120 })), await opened(t, server.url("foo", { ttl: 60 })) ]
+    const written = await writer.lock()
+    const waiting = far.lock({ shared: true })
+    await pending(writer, 1)
+    await proxy.refuse()
+    proxy.reset()
+    await waitFor(async () => (await server.admin.command("PUBSUB", "CHANNELS", "IPC-Mutex-rpm:*")).every((name) => name.includes("ipc-mutex:")),
+        { what: "the server to notice" })
+    await written.release()
+    const read = await reader.lock({ shared: true })
+    assert.equal((await reader.query()).held.length, 1, "no other connection of this process hears in its place")
+    const begun = performance.now()
+    await proxy.pass()
+    const lock = await waiting
+    assert.ok(performance.now() - begun < 18_000, "before anybody renews")
+    await lock.release()
+    await read.release()
+    for (const mutex of [ far, writer, reader ])
+        await mutex.close()
+    await noLeftovers(server)
+})
+
+test("that the server refuses one lock keeps nobody from hearing that another is lost", async (t) => {
+    const server = await redis(t)
+    const [ foo, bar ] = [ await opened(t, server.url("foo", { ttl: 12 })), await opened(t, server.url("bar", { ttl: 12 })) ]
+    const [ lock, other ] = [ await foo.lock(), await bar.lock() ]
+    await server.admin.command("SET", "{bar/lock.IPC-Mutex-rpm}:queue", "something else")
+    await server.admin.command("DEL", "foo/lock.IPC-Mutex-rpm")
+    await waitFor(() => lock.signal.aborted, { timeout: 60_000 })
+    assert.match(lock.signal.reason.message, /no longer has/)
+    await server.admin.command("DEL", "{bar/lock.IPC-Mutex-rpm}:queue")
+    await other.release().catch(({ code }) => assert.equal(code, "ERR_LOCK_LOST")) // where the machine stood still
+    await foo.close()
+    await bar.close()
 })
 
 test("a holder is told when its key is deleted, and does not free what others took since", async (t) => {

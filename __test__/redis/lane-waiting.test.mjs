@@ -1,5 +1,6 @@
 // Waiting in the express lane: locks that go from process to process without the addon's thread, and what may come in between.
 import assert from "node:assert/strict"
+import { Socket } from "node:net"
 import { test } from "node:test"
 import { contender, ended, freed, opened, pending } from "../support/contenders.mjs"
 import { startChild } from "../support/children.mjs"
@@ -48,6 +49,29 @@ async function waitsInLane (server) {
     const isSeen = (await waits(server)).includes(true)
     assert.ok(isSeen || performance.now() - begun >= PATIENCE)
     return isSeen
+}
+
+/** Holds what the lane writes back, from `begin()` to `end()`. */
+function delayed (t) {
+    const { write } = Socket.prototype
+    t.after(() => { Socket.prototype.write = write })
+    const kept = []
+    return {
+        begin () {
+            Socket.prototype.write = function (data, encoding, ...rest) {
+                if (encoding !== "latin1")
+                    return write.call(this, data, encoding, ...rest)
+                kept.push({ socket: this, data })
+                return true
+            }
+        },
+        held: () => kept.map(({ data }) => data).join(""),
+        end () {
+            Socket.prototype.write = write
+            for (const { socket, data } of kept.splice(0))
+                socket.write(data, "latin1")
+        }
+    }
 }
 
 async function over (server, ...mutexes) {
@@ -105,6 +129,39 @@ test("who waits long goes on waiting elsewhere, at the same place", async (t) =>
     await near.release()
     await (await first).release()
     await (await second).release()
+    await over(server, far, near)
+})
+
+test("a question that comes late, after that of the runtime which took over, does not take the grant with it", async (t) => {
+    // The runtime's own renewals, which would find the grant, are far away.
+    const { server, far, near } = await behind(t, { ttl: 90 })
+    const late = delayed(t)
+    for (let round = 0, isLate = false; !isLate; round++) {
+        assert.ok(round < 50)
+        // The lane asks for a place in the queue at once if it has found the lock taken a moment ago.
+        const queued = far.lock()
+        await waits(server)
+        await near.release()
+        await (await queued).release()
+        await near.acquire()
+        late.begin()
+        const asked = far.lock()
+        const taken = far.query() // for which the runtime takes over
+        await waits(server)
+        await taken
+        assert.deepEqual(await places(server), [ false ])
+        isLate = late.held().includes("IPC-Mutex-rpm:ipc-mutex:")
+        const before = await server.admin.commandCounts()
+        late.end()
+        if (isLate)
+            await waitFor(async () => (await server.admin.commandCounts()).evalsha > before.evalsha, { what: "the late question to come" })
+        assert.deepEqual(await places(server), [ false ])
+        await near.release()
+        await (await asked).release()
+        await warm(far)
+        await near.acquire()
+    }
+    await near.release()
     await over(server, far, near)
 })
 

@@ -24,10 +24,20 @@ impl Calls {
 
     /// Takes the lock, or else a place in the queue if there is a `channel` on which the grant is heard.
     pub fn acquire(&self, ask: &Ask, channel: Option<&str>) -> Call<'_> {
+        self.ask(ask, if channel.is_some() { "wait" } else { "try" }, channel)
+    }
+
+    /// The same, but for a place that the owner has already: that is left as it is. For the lane, whose question may come to the server after
+    /// that of whoever has adopted the request.
+    pub fn join(&self, ask: &Ask, channel: &str) -> Call<'_> {
+        self.ask(ask, "join", Some(channel))
+    }
+
+    fn ask(&self, ask: &Ask, attempt: &str, channel: Option<&str>) -> Call<'_> {
         let arguments = vec![
             ask.owner.0.to_string(),
             info::letter(ask.mode).to_owned(),
-            if channel.is_some() { "wait" } else { "try" }.to_owned(),
+            attempt.to_owned(),
             if ask.fenced { "1" } else { "0" }.to_owned(),
             self.ttl.clone(),
             channel.unwrap_or("-").to_owned(),

@@ -142,8 +142,10 @@ impl Wire for Express {
     }
 
     fn ask(&mut self, ask: &Ask, may_queue: bool, out: &mut Vec<u8>) {
-        let command = if may_queue || ask.fenced || ask.attempt == Attempt::Try {
-            self.calls.acquire(ask, may_queue.then_some(&*self.channel)).by_digest()
+        let command = if may_queue {
+            self.calls.join(ask, &self.channel).by_digest()
+        } else if ask.fenced || ask.attempt == Attempt::Try {
+            self.calls.acquire(ask, None).by_digest()
         } else {
             sent(&self.calls.acquire_simply(ask), self.has_acquire)
         };

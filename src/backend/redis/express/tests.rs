@@ -143,7 +143,7 @@ fn who_waits_hears_of_the_grant_between_and_after_answers() {
     let mut wire = wire("rpm+redis://h/foo");
     let mut out = Vec::new();
     wire.ask(&ask(false), true, &mut out);
-    assert_eq!(words(&out)[3 + 7 + 2], "wait");
+    assert_eq!(words(&out)[3 + 7 + 2], "join");
     wire.feed(b"*2\r\n$7\r\n5000000\r\n*4\r\n$6\r\nqueued\r\n:1\r\n:0\r\n:9999\r\n");
     assert_eq!(answer(&mut *wire, Question::Ask), Ok(Some(Answer::Queued)));
     let granted = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$16\r\nabc-x1 - 5000000\r\n";

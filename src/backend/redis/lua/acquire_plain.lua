@@ -15,7 +15,7 @@ do
             remember(token)
             return { text(micros), { 'held', token } }
         end
-    elseif attempt == 'wait' and string.sub(value, 1, #EXCLUSIVE) == EXCLUSIVE
+    elseif attempt ~= 'try' and string.sub(value, 1, #EXCLUSIVE) == EXCLUSIVE
         and string.sub(value, #EXCLUSIVE + 1, #EXCLUSIVE + #owner + 1) ~= owner .. ' '
         and not call('ZSCORE', QUEUE, owner) then
         local micros = read_clock()

@@ -1,9 +1,14 @@
 -- Who waits, and who is next. Put behind state.lua and legacy.lua.
 
+local function listeners (channel)
+    return call('PUBSUB', 'NUMSUB', channel)[2]
+end
+
 -- Brings the lock up to date: readers whose time is over leave, dead waiters leave the head of the queue, and a free
 -- lock (unless it is left free for 1.1.2) goes to the first waiter, or to the run of shared ones at the head. Each is told over the channel of its connection:
 -- "<owner> <token> <asked>", the last being what the waiter's entry says: which of its questions this answers. A waiter whose connection
--- is not there at this moment is passed over but keeps its place: it may be reconnecting.
+-- is not there at this moment is passed over but keeps its place: it may be reconnecting. Returns whether whoever comes now is next: nobody who
+-- listens is before it.
 local function settle ()
     if state == 'shared' then
         forget_readers(call('ZRANGEBYSCORE', READERS, '-inf', text(now)))
@@ -18,8 +23,10 @@ local function settle ()
     local rank = 0
     while true do
         local owner = call('ZRANGE', QUEUE, rank, rank)[1]
-        if not owner or (state == 'free' and turns() > now) then
-            return
+        if not owner then
+            return true
+        elseif state == 'free' and turns() > now then
+            return false
         end
         local beat = tonumber(call('ZSCORE', BEATS, owner) or '0')
         local mode, fenced, ttl, channel, asked, info = string.match(call('HGET', INFO, owner) or '', ENTRY)
@@ -39,8 +46,10 @@ local function settle ()
                     take_shared(owner, fenced, minted, ttl, channel, info)
                 end
             end
+        elseif state == 'shared' and listeners(channel) == 0 then
+            rank = rank + 1
         else
-            return
+            return false
         end
     end
 end
@@ -54,7 +63,7 @@ local function is_first (owner)
             return other == owner
         end
         local _, _, _, channel = string.match(call('HGET', INFO, other) or '', ENTRY)
-        if channel and call('PUBSUB', 'NUMSUB', channel)[2] > 0 then
+        if channel and listeners(channel) > 0 then
             return false
         end
         rank = rank + 1
