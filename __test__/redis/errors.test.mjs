@@ -115,6 +115,26 @@ test("an ACL user with the documented rights can do everything", async (t) => {
     await b.close()
 })
 
+test("a waiter whose user lacks a permission for a moment goes on waiting", async (t) => {
+    const server = await redis(t, { password: true })
+    await server.admin.command("ACL", "SETUSER", "lock", "on", ">lock-secret", "~*", "&*", "+@all")
+    const [ near, far ] = [ new Mutex(server.url("foo")), new Mutex(server.url("foo", { user: "lock", ttl: 60 }).replace(server.password, "lock-secret")) ]
+    await near.open()
+    await far.open()
+    const lock = await near.lock()
+    const waiting = far.lock()
+    await pending(near, 1)
+    await server.admin.command("ACL", "SETUSER", "lock", "-evalsha", "-eval")
+    await server.admin.command("ACL", "LOG", "RESET")
+    await server.admin.command("CLIENT", "KILL", "USER", "lock")
+    await waitFor(async () => (await server.admin.command("ACL", "LOG")).length > 0, { what: "a refusal" })
+    await server.admin.command("ACL", "SETUSER", "lock", "+@all")
+    await lock.release()
+    await (await waiting).release()
+    await near.close()
+    await far.close()
+})
+
 test("a database that is there, and one that is not", async (t) => {
     const server = await redis(t)
     const mutex = new Mutex(server.url("foo", { db: 3 }))

@@ -57,6 +57,7 @@ impl Redis {
                     return Ok(Taken { token, leased_at });
                 }
                 Standing::Queued(place) => {
+                    ask.waited.set(true);
                     if let Some(taken) = self.linger(&seat.bell, place, &answer).await {
                         return Ok(taken);
                     }
