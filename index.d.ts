@@ -39,7 +39,8 @@ declare global {
  * Requests are served first come, first served. A mutex is not re-entrant: a second request on the same object waits its turn.
  *
  * Methods do not throw; they reject, with a {@link Mutex.MutexError} unless stated otherwise. On a mutex that is not open they
- * reject with `ERR_NOT_OPEN`. An open mutex does not keep the process alive; a pending call does.
+ * reject with `ERR_NOT_OPEN`. While `open()` is under way, requests wait for it, and reject with its error if it fails. An open
+ * mutex does not keep the process alive; a pending call does.
  *
  * @example
  * const mutex = new Mutex("rpm+redis://localhost/nightly-report")

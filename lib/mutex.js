@@ -11,12 +11,13 @@ require("./timing.js")
 require("./cluster/role.js").join()
 
 /* What opens and uses mutexes is loaded with the first one that opens: a program that only loads the package waits less. */
-let request, trace, withLock, Session
+let request, trace, withLock, Opening, Session
 
 function load () {
     request  = require("./request.js")
     trace    = require("./trace.js")
     withLock = require("./with-lock.js").withLock
+    Opening  = require("./models/opening.js").Opening
     Session  = require("./session.js").Session
 }
 
@@ -37,7 +38,7 @@ class Mutex extends EventEmitter {
     #state = CLOSED
     #opening
     #closing
-    /** What is asked and held, from `open()` to `close()`. */
+    /** What is asked and held, from the call of `open()` to that of `close()`. */
     #session
     /** The model, while nobody but the caller wants to know of an `acquire()` without options: then the lock's word may be all that changes. */
     #fast = null
@@ -65,35 +66,40 @@ class Mutex extends EventEmitter {
     }
 
     async #open () {
-        let session
         this.#detector?.enter()
+        let opening
         try {
             if (Session === undefined)
                 load()
-            session = new Session(this, this.#url, this.#target, this.#detector, this.#isObserved)
-            session.model = createModel(session, this.#options)
-            await session.model.open()
+            const session = new Session(this, this.#url, this.#target, this.#detector, this.#isObserved)
+            session.model = opening = new Opening(createModel(session, this.#options))
+            this.#session = session
+            await opening.model.open()
         }
         catch (error) {
             this.#detector?.leave()
+            this.#session = undefined
             this.#state = CLOSED
             debug("%s: open failed: %s", this.id, error.message)
+            opening?.fail(error)
             throw errors.retraced(error)
         }
         finally {
             this.#opening = undefined
         }
-        if (this.#isObserved)
-            session.observe()
-        this.#session = session
+        const { model } = opening
+        this.#session.model = model
         this.#state = OPEN
-        this.#fast = !this.#isObserved && this.#detector === undefined && session.model.take !== undefined ? session.model : null
+        this.#fast = !this.#isObserved && this.#detector === undefined && model.take !== undefined ? model : null
         debug("%s: open", this.id)
+        opening.passOn()
     }
 
     async close () {
-        if (this.#state === OPENING)
+        if (this.#state === OPENING) {
+            this.#session?.end()
             await this.#opening
+        }
         if (this.#state !== OPEN)
             throw errors.notOpen(this.id)
         this.#state = CLOSING
@@ -136,7 +142,7 @@ class Mutex extends EventEmitter {
                 debug("%s: release", this.id)
             return this.#fast.free()
         }
-        return this.#state === OPEN ? this.#session.release() : Promise.reject(errors.notOpen(this.id))
+        return this.#session?.release() ?? Promise.reject(errors.notOpen(this.id))
     }
 
     lock (options) {
@@ -150,7 +156,7 @@ class Mutex extends EventEmitter {
     #ask (kind, read, options) {
         try {
             const given = read(options)
-            if (this.#state !== OPEN)
+            if (this.#session === undefined)
                 throw errors.notOpen(this.id)
             return this.#session.ask(request[kind], given)
         }
@@ -172,6 +178,7 @@ class Mutex extends EventEmitter {
     }
 
     async query () {
+        await this.#opening
         if (this.#state !== OPEN)
             throw errors.notOpen(this.id)
         return this.#session.model.query()

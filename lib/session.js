@@ -225,11 +225,17 @@ class Session {
             each.lose(error)
     }
 
-    /** Withdraws all that is asked, and releases all that is held. */
-    close () {
+    /** Withdraws all that is asked, and all that will be. */
+    end () {
         this.#isOpen = false
         const error = this.closed()
         Request.withdrawAll([ ...this.requests ], error, true)
+        return error
+    }
+
+    /** Withdraws all that is asked, and releases all that is held. */
+    close () {
+        const error = this.end()
         // A release that is under way answers its call.
         const holds = [ ...this.#holds ].filter((hold) => hold.isHeld)
         for (const hold of holds)

@@ -1,6 +1,7 @@
 // ONE suite for every model: what a user may rely on, whatever the URL says.
 import { after, describe } from "node:test"
 import { contract } from "./contract.mjs"
+import { early } from "./early.mjs"
 import { handles } from "./handles.mjs"
 import { cancel } from "./cancel.mjs"
 import { signals } from "./signals.mjs"
@@ -16,7 +17,7 @@ import { lifecycle } from "./lifecycle.mjs"
 import { contention } from "./contention.mjs"
 import { patience } from "./world.mjs"
 
-const SUBJECTS = { contract, handles, cancel, signals, closing, shared, tokens, query, events, listeners, deadlocks, loss, lifecycle, contention }
+const SUBJECTS = { contract, early, handles, cancel, signals, closing, shared, tokens, query, events, listeners, deadlocks, loss, lifecycle, contention }
 
 /**
  * Declares the tests of every subject for one model.
