@@ -126,6 +126,12 @@ declare class Mutex extends EventEmitter implements AsyncDisposable {
     withLock<T> (fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
     withLock<T> (options: Mutex.LockOptions | undefined, fn: (lock: Mutex.Lock) => T | PromiseLike<T>): Promise<T>
 
+    /**
+     * Whether this object holds the lock now, by whatever call: its own holds only, without asking anybody. `false` from the call of `release()` on,
+     * after a loss, and when the lease is over by the clock. {@link Mutex.query} tells of everybody.
+     */
+    isHeld (): boolean
+
     /** Returns the holders of this lock, and its waiters in the order of the queue. */
     query (): Promise<Mutex.Snapshot>
 
@@ -249,6 +255,13 @@ declare namespace Mutex {
         request<T> (name: string, options: RequestOptions & { ifAvailable?: false } | null | undefined,
             callback: (lock: Lock) => T | PromiseLike<T>): Promise<T>
         request<T> (name: string, options: RequestOptions | null | undefined, callback: (lock: Lock | null) => T | PromiseLike<T>): Promise<T>
+
+        /**
+         * Whether this manager holds the lock with this name now, by whatever call: its own holds only, without asking anybody. `false` from the call of
+         * `release()` on, after a loss, and when the lease is over by the clock. {@link LockManager.query} tells of everybody.
+         * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: `name` is not a string
+         */
+        isHeld (name: string): boolean
 
         /**
          * `query()` of the Web Locks API: who holds and who waits. On `spm:` and `mpm:` for all names that anybody uses; on a server for the names

@@ -183,6 +183,12 @@ class LockManager extends EventEmitter {
         return webLocks.request(this, this.#place, args)
     }
 
+    isHeld (name) {
+        if (typeof name !== "string")
+            throw settings.wrongType("name", "a string", name)
+        return this.#sessions?.find(name)?.isHeld ?? false
+    }
+
     async query () {
         await this.#ready()
         const { model } = this.#anchor

@@ -177,6 +177,10 @@ class Mutex extends EventEmitter {
         return withLock(() => this.lock(options), fn)
     }
 
+    isHeld () {
+        return this.#session?.isHeld ?? false
+    }
+
     async query () {
         await this.#opening
         if (this.#state !== OPEN)

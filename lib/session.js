@@ -59,6 +59,11 @@ class Session {
         return this.#holds.size > 0
     }
 
+    /** Whether the caller may believe, now, that this session holds the lock. */
+    get isHeld () {
+        return this.model.isTaken === true || [ ...this.#holds ].some((hold) => hold.reason === undefined && hold.isHeld)
+    }
+
     observe () {
         this.#isObserved = true
     }

@@ -7,6 +7,27 @@ import { Mutex, freshId, opened, rejection, two, waiting, watch } from "./world.
 const asyncDispose = Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")
 
 export function handles (world) {
+    test("isHeld tells at once whether this object holds the lock, by whatever call", async (t) => {
+        const [ one, other ] = await two(t, world)
+        const seen = () => [ one.isHeld(), other.isHeld() ]
+        assert.deepEqual(seen(), [ false, false ])
+        await one.acquire()
+        assert.deepEqual(seen(), [ true, false ])
+        const waiting = other.lock()
+        assert.deepEqual(seen(), [ true, false ])
+        const release = one.release()
+        assert.equal(one.isHeld(), false)
+        await release
+        const lock = await waiting
+        assert.deepEqual(seen(), [ false, true ])
+        await lock.release()
+        assert.equal(await one.tryAcquire({ shared: true }), true)
+        await one.withLock({ shared: true }, () => assert.equal(one.isHeld(), true))
+        assert.equal(one.isHeld(), true)
+        await one.close()
+        assert.deepEqual(seen(), [ false, false ])
+    })
+
     test("lock gives a handle that says what it is", async (t) => {
         const [ one ] = await two(t, world)
         const lock = await one.lock()

@@ -163,6 +163,28 @@ export function basics (world) {
         await (await other.lock([ a, b ])).release()
     })
 
+    test("isHeld tells of the manager's own holds, at once", async (t) => {
+        const [ locks, other ] = [ manager(t, world), manager(t, world) ]
+        const [ a, b ] = [ `${fresh()} ä`, fresh() ]
+        assert.equal(locks.isHeld(a), false)
+        const lock = await locks.lock(a)
+        assert.deepEqual([ locks.isHeld(a), locks.isHeld(b), other.isHeld(a) ], [ true, false, false ])
+        const waiting = other.lock(a)
+        const release = lock.release()
+        assert.equal(locks.isHeld(a), false)
+        await release
+        const theirs = await waiting
+        assert.deepEqual([ locks.isHeld(a), other.isHeld(a) ], [ false, true ])
+        const readers = await Promise.all([ locks.lock(b, { shared: true }), locks.lock(b, { shared: true }) ])
+        await readers[0].release()
+        assert.equal(locks.isHeld(b), true)
+        await locks.close()
+        assert.equal(locks.isHeld(b), false)
+        await theirs.release()
+        for (const name of [ undefined, 5, [ a ] ])
+            assert.throws(() => locks.isHeld(name), { code: "ERR_INVALID_ARG_TYPE" })
+    })
+
     test("maxPending limits the calls that wait for a name, in one manager", async (t) => {
         const [ locks, other ] = [ manager(t, world, { maxPending: 2 }), manager(t, world) ]
         const [ a, b ] = [ fresh(), fresh() ]

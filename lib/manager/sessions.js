@@ -40,6 +40,11 @@ class Sessions {
         return session
     }
 
+    /** @returns {import("../session.js").Session | undefined} of a name that is used, or was of late */
+    find (name) {
+        return this.#all.get(name)
+    }
+
     [Symbol.iterator] () {
         return this.#all.values()
     }
