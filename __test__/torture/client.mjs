@@ -10,6 +10,7 @@ import { Mutex } from "../../index.mjs"
 import { History, now } from "../support/history.mjs"
 import { randomness } from "../model/reference.mjs"
 import { Register, Use } from "./guarded.mjs"
+import { Named } from "./named.mjs"
 
 const settings = isMainThread ? JSON.parse(process.argv[2]) : workerData
 const name = `${process.pid}${isMainThread ? "" : "t"}`
@@ -96,7 +97,8 @@ class Flow {
     async opened (url) {
         let mutex = this.mutexes.get(url)
         if (mutex === undefined) {
-            mutex = new Mutex(url, { label: this.owner })
+            // Every other flow knows its locks by name.
+            mutex = new (this.number % 2 === 1 ? Named : Mutex)(url, { label: this.owner })
             mutex.on("error", () => {})
             await this.timed("open", 30_000, mutex.open())
             this.mutexes.set(url, mutex)
