@@ -233,18 +233,21 @@ class Session {
     /** Withdraws all that is asked, and all that will be. */
     end () {
         this.#isOpen = false
-        const error = this.closed()
-        Request.withdrawAll([ ...this.requests ], error, true)
-        return error
+        // An error costs more than all else here, and most names of a manager are closed when nobody uses them.
+        if (this.requests.size > 0)
+            Request.withdrawAll([ ...this.requests ], this.closed(), true)
     }
 
     /** Withdraws all that is asked, and releases all that is held. */
     close () {
-        const error = this.end()
+        this.end()
         // A release that is under way answers its call.
         const holds = [ ...this.#holds ].filter((hold) => hold.isHeld)
-        for (const hold of holds)
-            hold.close(error)
+        if (holds.length > 0) {
+            const error = this.closed()
+            for (const hold of holds)
+                hold.close(error)
+        }
         const closed = this.model.close(holds)
         notify.flush()
         return closed
