@@ -1,5 +1,6 @@
 // One lock per record, within one thread: each contender runs a function under the lock of a name.
 import { createRequire } from "node:module"
+import * as redis from "./redis.mjs"
 
 const require = createRequire(import.meta.url)
 
@@ -40,3 +41,34 @@ export function asyncMutex () {
         }
     } }
 }
+
+/** Those of Node.js 24, which are the Web Locks API. */
+export function webLocks () {
+    const { locks } = require("node:worker_threads")
+    return { under: (name, fn) => locks.request(name, fn) }
+}
+
+/** The same server for all of them. */
+export function oursOnRedis (target) {
+    return ours({ url: target.redis })
+}
+
+/** A lock of a package for each function, as its users make it for a key. */
+async function byKey (connecting) {
+    const { lock, close } = await connecting
+    return { close, async under (name, fn) {
+        const its = lock(name)
+        await its.acquire()
+        try {
+            return await fn()
+        }
+        finally {
+            await its.release()
+        }
+    } }
+}
+
+/** It cannot wait. */
+export const socket = async (target) => ({ ...await byKey(redis.floor(target)), excludes: false })
+export const redlock5 = (target) => byKey(redis.redlock5(target))
+export const redisSemaphore = (target) => byKey(redis.redisSemaphore(target))

@@ -15,7 +15,8 @@ export class Agent {
     constructor (contender, target) {
         this.contender = contender
         this.#process = fork(script, [ JSON.stringify({ contender, target }) ],
-            { execArgv: [ "--expose-gc", "--no-deprecation" ], serialization: "advanced", stdio: [ "ignore", "inherit", "pipe", "ipc" ] })
+            { execPath: contender.node ?? process.execPath, execArgv: [ "--expose-gc", "--no-deprecation" ], serialization: "advanced",
+                stdio: [ "ignore", "inherit", "pipe", "ipc" ] })
         this.#process.stderr.setEncoding("utf8").on("data", (text) => { this.#stderr += text })
         this.#process.on("message", ({ call, result, error, word }) => {
             if (word !== undefined)

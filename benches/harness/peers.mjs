@@ -8,12 +8,14 @@ const folder = fileURLToPath(new URL("../", import.meta.url))
 
 /** Does nothing when they are there in the right versions. */
 export function installPeers () {
-    const { dependencies } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"))
+    const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"))
+    const isNode24There = process.platform === "linux" && process.arch === "x64"
+    const all = isNode24There ? { ...dependencies, ...optionalDependencies } : dependencies
     const there = (name, wanted) => {
         const file = join(folder, "node_modules", name, "package.json")
         return existsSync(file) && JSON.parse(readFileSync(file, "utf8")).version.replace(/^v/, "") === wanted.replace(/^npm:.*@/, "")
     }
-    if (Object.entries(dependencies).every(([ name, version ]) => there(name, version)))
+    if (Object.entries(all).every(([ name, version ]) => there(name, version)))
         return
     console.log("installing what ipc-mutex is compared with ...")
     const npm = process.platform === "win32" ? "npm.cmd" : "npm"
