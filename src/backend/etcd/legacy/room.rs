@@ -174,9 +174,8 @@ impl Etcd {
             for at in (0..answers.len()).step_by(3) {
                 let is_wanted = !pairs(&answers, at).is_empty() || !pairs(&answers, at + 1).is_empty();
                 if let (false, Some(mark)) = (is_wanted, pair(&answers, at + 2)) {
-                    let lease = mark.lease();
                     // Somebody else may clear it away as well.
-                    lease::revoke(&self.link, lease).await?;
+                    self.revoke_soon(mark.lease());
                 }
             }
         }
