@@ -77,8 +77,8 @@ impl Etcd {
             .when(unless_anybody(ask, keys))
             .and_then([put_main])
             .or_else([TxnOp::get(&*keys.main, None)]);
-        let sending = self.bundled(&ask.id, txn);
-        let Answer { revision, response } = self.first_message(&ask.owner, session.lease, sending).await?;
+        let answer = self.first_message(&ask.owner, session.lease, Some(&ask.id), txn);
+        let Answer { revision, response } = answer.await?;
         match (granted(revision, &response, value), ask.attempt) {
             (Some(revision), _) => Ok(Entered::Granted(revision)),
             (None, Attempt::Try) => Ok(Entered::Busy),
@@ -104,8 +104,8 @@ impl Etcd {
                 TxnOp::txn(queue_unless_granted),
                 TxnOp::get(&*place, None),
             ]);
-        let response = self.first_message(owner, lease, self.counted(txn)).await?;
-        if let Some(revision) = granted(revision(&response), &response, value) {
+        let Answer { revision, response } = self.first_message(owner, lease, None, txn).await?;
+        if let Some(revision) = granted(revision, &response, value) {
             return Ok(Entered::Granted(revision));
         }
         let answers = response.op_responses();
@@ -115,7 +115,7 @@ impl Etcd {
             return Ok(Entered::Queued(Box::new(self.view(keys, owner, None).await?)));
         }
         Ok(Entered::Queued(Box::new(View {
-            revision: revision(&response),
+            revision,
             main: pair(&answers, 0).cloned(),
             place: pair(&answers, 4).cloned(),
             reader: None,

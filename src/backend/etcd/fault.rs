@@ -21,6 +21,8 @@ pub enum Fault {
     Forbidden(Error),
     /// The server takes nothing new, only what deletes.
     Full(Error),
+    /// The server, or this client, does not take so much in one message.
+    TooMuch(Error),
     /// Users, roles or the server have changed since the token was given; a new one will do.
     OldToken(Error),
     /// Nobody answers there, or somebody who is not an etcd that can be trusted: another address or a later time may do.
@@ -34,6 +36,7 @@ impl From<Fault> for Error {
         match fault {
             Fault::Forbidden(error)
             | Fault::Full(error)
+            | Fault::TooMuch(error)
             | Fault::OldToken(error)
             | Fault::Unusable(error)
             | Fault::Refused(error) => error,
@@ -94,6 +97,9 @@ pub fn sort(error: &etcd_client::Error, peer: &str) -> Fault {
             let message = format!("etcd at {peer} is full (its database quota is used up)");
             Fault::Full(error(Kind::Server, message))
         }
+        Code::InvalidArgument if says("too many operations") || says("request is too large") => too_much(peer, text),
+        // What the gRPC library says of an answer.
+        Code::OutOfRange if says("message length too large") => too_much(peer, text),
         Code::ResourceExhausted if says("too many requests") => unreachable(peer, text),
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => {
             unreachable(peer, reason(status))
@@ -123,6 +129,10 @@ pub fn unreachable(peer: &str, cause: impl std::fmt::Display) -> Fault {
 
 fn away(peer: &str, cause: impl std::fmt::Display) -> Error {
     Error::new(Kind::Connect, format!("etcd at {peer} cannot be reached")).because(cause)
+}
+
+fn too_much(peer: &str, cause: &str) -> Fault {
+    Fault::TooMuch(Error::new(Kind::Server, format!("etcd at {peer} refused: {cause}")))
 }
 
 fn refused(peer: &str, cause: &str) -> Fault {

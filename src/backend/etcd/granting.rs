@@ -58,7 +58,8 @@ impl Etcd {
         });
     }
 
-    fn errand(&self, work: impl AsyncFnOnce(Rc<Etcd>) + 'static) {
+    /// Work that goes on when whoever began it is gone.
+    pub fn errand(&self, work: impl AsyncFnOnce(Rc<Etcd>) + 'static) {
         if let Some(etcd) = self.me.upgrade() {
             self.errands.run(work(etcd));
         }

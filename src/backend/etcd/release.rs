@@ -34,6 +34,7 @@ impl Etcd {
     /// success, if nothing else can have taken the hold away.
     pub async fn give_back(&self, ask: &Ask) -> Result<Released, Fault> {
         let owner = &ask.owner;
+        self.first_message_ended(owner).await;
         let repeated = !self.leaving.borrow_mut().insert(owner.clone());
         let found = match ask.mode {
             Mode::Exclusive => {

@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 
 /// How often a renewal is repeated at once because the leader changed while it was proven.
 const TERMS: usize = 3;
-/// Holds per read: etcd takes 128 operations in one transaction by default, and a shared hold needs two.
-const HOLDS_PER_READ: usize = 60;
+/// Reads of holds under way together.
+const READS_AT_A_TIME: usize = 50;
 /// Keep-alives under way together; each is a stream of its own on the one connection.
 const AT_A_TIME: usize = 500;
 
@@ -28,6 +28,9 @@ struct Standing {
     ask: Rc<Ask>,
     hold: Hold,
 }
+
+/// What came of keeping each lease alive.
+type Renewals = HashMap<i64, Result<Renewal, Fault>>;
 
 /// What became of one round of renewals.
 #[derive(Default)]
@@ -144,48 +147,7 @@ impl Etcd {
             Some(Err(fault)) => return Err(fault),
             None => return Err(self.closed()),
         };
-        let mut rest = vec![standing];
-        while let Some(mut some) = rest.pop() {
-            if some.len() > HOLDS_PER_READ {
-                rest.push(some.split_off(HOLDS_PER_READ));
-            }
-            let response = match self.read_keys(session, &some).await {
-                // Rights on one lock say nothing about those on another.
-                Err(Fault::Forbidden(_)) if some.len() > 1 => {
-                    rest.push(some.split_off(some.len() / 2));
-                    rest.push(some);
-                    continue;
-                }
-                // Its lease runs out unless the right comes back.
-                Err(Fault::Forbidden(_)) => continue,
-                other => other?,
-            };
-            let header = response.header();
-            if own.is_proven_by(header) {
-                session.confirm(own.sent);
-            } else {
-                round.repeat = true;
-            }
-            let answers = response.op_responses();
-            let mut index = 0;
-            for standing in some {
-                let reader = standing.hold.kind.common().map(|_| index + 1);
-                let value = value_of(&standing.ask, &self.context.identity);
-                let (main, reader_key) = (pair(&answers, index), reader.and_then(|at| pair(&answers, at)));
-                let stands = standing.hold.kind.stands(&value, main, reader_key);
-                index += 1 + usize::from(reader.is_some());
-                let common = standing.hold.kind.common().map(|lease| renewals.get(&lease));
-                match (stands, common) {
-                    (false, _) | (_, Some(Some(Err(Fault::LeaseGone)))) => round.gone.push(standing.ask.owner.clone()),
-                    (true, None) if own.is_proven_by(header) => standing.ask.prove(own.sent),
-                    (true, Some(Some(Ok(common)))) if own.is_proven_by(header) && common.is_proven_by(header) => {
-                        standing.ask.prove(own.sent.min(common.sent));
-                    }
-                    (true, None | Some(Some(Ok(_)))) => round.unproven.push(standing),
-                    (true, Some(Some(Err(_)) | None)) => {}
-                }
-            }
-        }
+        self.prove_all(session, standing, own, &renewals, &mut round).await?;
         // A hold that was given back meanwhile is not lost.
         let mut holds = self.holds.borrow_mut();
         let leaving = self.leaving.borrow();
@@ -195,12 +157,95 @@ impl Etcd {
         Ok(round)
     }
 
-    /// Keeps the session's lease and the common ones of these holds alive, many at a time.
-    async fn keep_all_alive(
+    /// Reads the keys of these holds, many at a time, and notes in `round` what the answers show, each as it comes.
+    async fn prove_all(
         &self,
-        own: i64,
-        standing: &[Standing],
-    ) -> Result<HashMap<i64, Result<Renewal, Fault>>, Fault> {
+        session: &Session,
+        standing: Vec<Standing>,
+        own: Renewal,
+        renewals: &Renewals,
+        round: &mut Round,
+    ) -> Result<(), Fault> {
+        let etcd = self.me.upgrade().ok_or_else(|| self.closed())?;
+        let mut rest = vec![standing];
+        let mut under_way = JoinSet::new();
+        let mut failure = None;
+        loop {
+            while failure.is_none()
+                && under_way.len() < READS_AT_A_TIME
+                && let Some(mut some) = rest.pop()
+            {
+                if some.len() > self.holds_per_read.get() {
+                    rest.push(some.split_off(self.holds_per_read.get()));
+                }
+                let (etcd, any) = (etcd.clone(), session.key.clone());
+                under_way.spawn_local(async move {
+                    let answer = etcd.read_keys(&any, &some).await;
+                    (some, answer)
+                });
+            }
+            let Some(read) = under_way.join_next().await else {
+                return failure.map_or(Ok(()), Err);
+            };
+            let (mut some, answer) = read.map_err(|_| self.closed())?;
+            let half = some.len() / 2;
+            match answer {
+                Ok(response) => self.prove(session, some, own, renewals, &response, round),
+                // Rights on one lock say nothing about those on another.
+                Err(Fault::Forbidden(_)) if half > 0 => {
+                    rest.push(some.split_off(half));
+                    rest.push(some);
+                }
+                // Its lease runs out unless the right comes back.
+                Err(Fault::Forbidden(_)) => {}
+                Err(Fault::TooMuch(_)) if half > 0 => {
+                    self.holds_per_read.set(self.holds_per_read.get().min(half));
+                    rest.push(some);
+                }
+                Err(fault) => failure = Some(fault),
+            }
+        }
+    }
+
+    /// Notes what a read of the keys of these holds shows, which was sent after the answers to all `renewals`.
+    fn prove(
+        &self,
+        session: &Session,
+        read: Vec<Standing>,
+        own: Renewal,
+        renewals: &Renewals,
+        response: &TxnResponse,
+        round: &mut Round,
+    ) {
+        let header = response.header();
+        if own.is_proven_by(header) {
+            session.confirm(own.sent);
+        } else {
+            round.repeat = true;
+        }
+        let answers = response.op_responses();
+        let mut index = 0;
+        for standing in read {
+            let reader = standing.hold.kind.common().map(|_| index + 1);
+            let value = value_of(&standing.ask, &self.context.identity);
+            let (main, reader_key) = (pair(&answers, index), reader.and_then(|at| pair(&answers, at)));
+            let stands = standing.hold.kind.stands(&value, main, reader_key);
+            index += 1 + usize::from(reader.is_some());
+            let common = standing.hold.kind.common().map(|lease| renewals.get(&lease));
+            match (stands, common) {
+                (false, _) | (_, Some(Some(Err(Fault::LeaseGone)))) => round.gone.push(standing.ask.owner.clone()),
+                (true, None) if own.is_proven_by(header) => standing.ask.prove(own.sent),
+                (true, Some(Some(Ok(common)))) if own.is_proven_by(header) && common.is_proven_by(header) => {
+                    standing.ask.prove(own.sent.min(common.sent));
+                }
+                (true, None | Some(Some(Ok(_)))) => round.unproven.push(standing),
+                (true, Some(Some(Err(_)) | None)) => {}
+            }
+        }
+    }
+
+    /// Keeps the session's lease and the common ones of these holds alive, many at a time.
+    async fn keep_all_alive(&self, own: i64, standing: &[Standing]) -> Result<Renewals, Fault> {
         let etcd = self.me.upgrade().ok_or_else(|| self.closed())?;
         let common: HashSet<i64> = standing
             .iter()
@@ -223,8 +268,8 @@ impl Etcd {
         }
     }
 
-    /// Reads the keys of these holds or, without any, one that shows no more than the term.
-    async fn read_keys(&self, session: &Session, some: &[Standing]) -> Result<TxnResponse, Fault> {
+    /// Reads the keys of these holds or, without holds, the key `any`, which shows no more than the term.
+    async fn read_keys(&self, any: &str, some: &[Standing]) -> Result<TxnResponse, Fault> {
         let mut reads = Vec::with_capacity(some.len() * 2);
         for Standing { ask, hold } in some {
             let keys = Keys::new(&ask.id);
@@ -232,7 +277,7 @@ impl Etcd {
             reads.extend(hold.kind.common().map(|_| TxnOp::get(keys.reader(&ask.owner), None)));
         }
         if reads.is_empty() {
-            reads.push(TxnOp::get(&*session.key, None));
+            reads.push(TxnOp::get(any, None));
         }
         read(&self.renewer, Txn::new().and_then(reads)).await
     }

@@ -9,7 +9,6 @@
 //! Whoever arrives while anybody waits takes a place in the queue, shared or not, so that readers cannot keep a writer out. The
 //! run of shared waiters at the head comes in one by one, each as the place before it goes.
 
-use super::bundle::revision;
 use super::fault::Fault;
 use super::hold::Contention;
 use super::keys::{Keys, SHARED, absent, lease_of, value_of};
@@ -131,7 +130,7 @@ impl Reader<'_> {
                     keys.not_withdrawn(&ask.owner),
                 ])
                 .and_then([TxnOp::put(&*place, self.value, Some(lease_of(session.lease)))]);
-            etcd.first_message(&ask.owner, session.lease, etcd.counted(txn)).await?;
+            etcd.first_message(&ask.owner, session.lease, None, txn).await?;
             return Ok(Step::Again);
         }
         // Until the place before ours goes or, with the first place, the exclusive holder.
@@ -191,10 +190,10 @@ impl Reader<'_> {
                 TxnOp::put(self.keys.reader(owner), self.value, Some(lease_of(session.lease))),
                 TxnOp::delete(self.keys.place(owner), None),
             ]);
-        let sending = self.etcd.counted(txn);
-        let response = self.etcd.first_message(owner, session.lease, sending).await?;
+        let answer = self.etcd.first_message(owner, session.lease, None, txn).await?;
+        let response = &answer.response;
         if response.succeeded() && renewal.is_proven_by(response.header()) {
-            return Ok(self.come_in(session, common, revision(&response), renewal.sent));
+            return Ok(self.come_in(session, common, answer.revision, renewal.sent));
         }
         Ok(Step::Again)
     }
@@ -222,15 +221,15 @@ impl Reader<'_> {
         // From now on others may live under it, should nobody hear of the answer. What becomes of it is seen when this one leaves.
         self.note(common);
         new.keep();
-        let response = etcd.first_message(owner, session.lease, etcd.counted(txn)).await?;
-        if !response.succeeded() {
+        let answer = etcd.first_message(owner, session.lease, None, txn).await?;
+        if !answer.response.succeeded() {
             // Otherwise an earlier message of the same exchange may have come in, and the main key stand under this lease.
             if !etcd.unsure.borrow().contains_key(owner) {
                 etcd.end_commons(owner, None);
             }
             return Ok(Step::Again);
         }
-        Ok(self.come_in(session, common, revision(&response), sent))
+        Ok(self.come_in(session, common, answer.revision, sent))
     }
 
     /// Notes the grant, unless the session ended meanwhile and took the reader's key with it. `sent` is when the common lease

@@ -18,6 +18,10 @@ use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+
+/// Holds per read: etcd takes 128 operations in one transaction by default, and a shared hold needs two.
+const HOLDS_PER_READ: usize = 60;
 
 pub struct Etcd {
     /// For the tasks that run beside.
@@ -37,6 +41,10 @@ pub struct Etcd {
     pub holds: RefCell<HashMap<Owner, Hold>>,
     /// Asks whose first message may be on its way still, with the lease that it carries.
     pub unsure: RefCell<HashMap<Owner, i64>>,
+    /// Asks whose first message has not been answered or given up yet, and who waits for that.
+    under_way: RefCell<HashMap<Owner, Rc<Notify>>>,
+    /// How many holds the server is believed to show in one read.
+    pub holds_per_read: Cell<usize>,
     /// The common leases that each of our readers has brought or joined.
     pub commons: RefCell<HashMap<Owner, Commons>>,
     /// What goes on beside, see [`super::granting`].
@@ -65,6 +73,8 @@ impl Etcd {
             sessions: tokio::sync::watch::Sender::new(0),
             holds: RefCell::default(),
             unsure: RefCell::default(),
+            under_way: RefCell::default(),
+            holds_per_read: Cell::new(HOLDS_PER_READ),
             commons: RefCell::default(),
             errands: Errands::default(),
             leaving: RefCell::default(),
@@ -104,7 +114,7 @@ impl Etcd {
         Ok((answer.response, repeated))
     }
 
-    /// As `counted`, for a short transaction that concerns the lock `id` only: together with those of other locks.
+    /// As `counted`, for a short transaction that concerns the lock `id` and no other: together with those of other locks.
     pub async fn bundled(&self, id: &Arc<str>, txn: Txn) -> Result<(Answer, bool), Fault> {
         self.send(Some(id), txn).await
     }
@@ -130,21 +140,42 @@ impl Etcd {
         })
     }
 
-    /// Sends, by `counted` or `bundled`, a transaction that is still harmful if it arrives after the ask was withdrawn. Remembered
-    /// as such until it was answered at the first attempt.
-    pub async fn first_message<T>(
+    /// Sends a transaction, as `bundled` or else as `counted`, that is still harmful if it arrives after the ask was withdrawn.
+    /// Remembered as such until it was answered at the first attempt.
+    ///
+    /// Goes on when the ask is withdrawn meanwhile, and the release waits for its end: else each withdrawal would have to leave a tombstone.
+    pub async fn first_message(
         &self,
         owner: &Owner,
         lease: i64,
-        sending: impl Future<Output = Result<(T, bool), Fault>>,
-    ) -> Result<T, Fault> {
+        together: Option<&Arc<str>>,
+        txn: Txn,
+    ) -> Result<Answer, Fault> {
         // What was sent before under this lease stays on its way; under another, it can no longer succeed.
         let was_unsure = self.unsure.borrow_mut().insert(owner.clone(), lease) == Some(lease);
-        let (response, repeated) = sending.await?;
-        if !repeated && !was_unsure {
-            self.unsure.borrow_mut().remove(owner);
+        self.under_way.borrow_mut().insert(owner.clone(), Rc::default());
+        let (tell, told) = oneshot::channel();
+        let (owner, together) = (owner.clone(), together.cloned());
+        self.errand(async move |etcd| {
+            let result = etcd.send(together.as_ref(), txn).await;
+            if matches!(result, Ok((_, false))) && !was_unsure {
+                etcd.unsure.borrow_mut().remove(&owner);
+            }
+            if let Some(ended) = etcd.under_way.borrow_mut().remove(&owner) {
+                ended.notify_waiters();
+            }
+            // The ask may have been withdrawn.
+            let _ = tell.send(result.map(|(answer, _)| answer));
+        });
+        told.await.map_err(|_| self.closed())?
+    }
+
+    /// Resolves when no first message of this ask is under way.
+    pub async fn first_message_ended(&self, owner: &Owner) {
+        let under_way = self.under_way.borrow().get(owner).cloned();
+        if let Some(ended) = under_way {
+            ended.notified().await;
         }
-        Ok(response)
     }
 
     pub fn current(&self) -> Option<Rc<Session>> {

@@ -9,7 +9,10 @@ mod loss;
 mod ports;
 mod queue;
 mod reading;
+mod renewing;
 mod shared;
+mod slow;
+mod withdrawing;
 
 use super::*;
 use crate::backend::{Attempt, Event, Identity, Stage};
@@ -47,8 +50,9 @@ impl Drop for PrivateServer {
     }
 }
 
-fn spawn(folder: &std::path::Path, port: u16) -> Child {
+fn spawn(folder: &std::path::Path, port: u16, more: &[&str]) -> Child {
     Command::new("etcd")
+        .args(more)
         .args(["--data-dir", folder.to_str().unwrap()])
         .args(["--listen-client-urls", &format!("http://127.0.0.1:{port}")])
         .args(["--advertise-client-urls", &format!("http://127.0.0.1:{port}")])
@@ -61,6 +65,11 @@ fn spawn(folder: &std::path::Path, port: u16) -> Child {
 }
 
 fn start() -> PrivateServer {
+    start_with(&[])
+}
+
+/// With `more` words on its command line.
+fn start_with(more: &[&str]) -> PrivateServer {
     let port = free_port();
     let base = std::path::Path::new("/dev/shm");
     let base = if base.exists() {
@@ -69,7 +78,7 @@ fn start() -> PrivateServer {
         std::env::temp_dir()
     };
     let folder = base.join(format!("ipc-mutex-etcd-{}-{port}", std::process::id()));
-    let child = spawn(&folder, port);
+    let child = spawn(&folder, port, more);
     PrivateServer { child, folder, port }
 }
 
@@ -77,7 +86,7 @@ impl PrivateServer {
     fn restart(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.child = spawn(&self.folder, self.port);
+        self.child = spawn(&self.folder, self.port, &[]);
     }
 
     fn server(&self, ttl: u64) -> Server {
