@@ -16,12 +16,16 @@ impl Secret {
         &self.0
     }
 
-    /// `text` with every occurrence of this secret masked, for foreign messages that may quote it.
+    /// `text` with every occurrence of this secret masked, for foreign messages that may quote it. They may have lost what stands around it,
+    /// such as the line end of a file that it was read from.
     pub fn mask(&self, text: &str) -> String {
-        if self.0.is_empty() {
+        let bare = self
+            .0
+            .trim_matches(|char: char| char.is_whitespace() || char.is_control());
+        if bare.is_empty() {
             text.to_owned()
         } else {
-            text.replace(&self.0, "***")
+            text.replace(bare, "***")
         }
     }
 }
@@ -29,5 +33,19 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_words_show_a_secret_neither_as_it_is_nor_without_its_line_end() {
+        let secret = Secret::new("hunter2\r\n");
+        assert_eq!(secret.mask("no hunter2\r\n and hunter2."), "no ***\r\n and ***.");
+        for nothing in ["", " ", "\n"] {
+            assert_eq!(Secret::new(nothing).mask("a b\n"), "a b\n");
+        }
     }
 }

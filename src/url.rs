@@ -247,6 +247,12 @@ fn remote(scheme: Scheme, length: usize, rest: &str) -> Result<Parsed> {
         Some(after) => after.split_at(after.find('/').unwrap_or(after.len())),
         None => ("", hierarchy),
     };
+    // A password that begins with a slash looks like this, and would be shown as the lock's name.
+    if authority.ends_with(':') && path.contains('@') {
+        return Err(invalid(
+            "invalid port in URL: it is empty (in user and password, write \"@\", \":\", \"/\", \"?\" and \"#\" percent-encoded)",
+        ));
+    }
     let Path { database, id, ignored } = pathname(scheme, path)?;
     let (credentials, addresses) = authority::read(scheme, authority)?;
     let query = query::read(scheme, query)?;

@@ -4,11 +4,13 @@
 //! code or the number of a signal. The pipe ends when no process is left that comes from the command. One command per process.
 
 mod family;
+mod own;
 mod terminal;
 
 use super::raw::{Function, Js, Value, entry};
 use family::Family;
 use libc::{c_int, pid_t};
+use own::{die, own_group, set_signal, stop};
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
-use std::{mem, ptr, thread};
+use std::{mem, thread};
 use terminal::Terminal;
 
 pub const FUNCTIONS: &[Function] = &[
@@ -26,6 +28,7 @@ pub const FUNCTIONS: &[Function] = &[
     ("commandStopped", command_stopped),
     ("commandContinue", command_continue),
     ("dieOfSignal", die_of_signal),
+    ("isWritable", is_writable),
 ];
 
 /// The first byte of what the pipe says.
@@ -34,6 +37,7 @@ const KILLED: u8 = 1;
 const STOPPED: u8 = 2;
 /// Killed by what the terminal sends to its foreground, while that was the command.
 const INTERRUPTED: u8 = 3;
+const CONTINUED: u8 = 4;
 
 /// How often to look for the rest of the group where the system does not tell when it ends.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -100,6 +104,19 @@ entry! {
     }
 }
 
+entry! {
+    /// `isWritable(descriptor)`: whether a write of a few lines would return at once. What is no descriptor is said to be writable, too.
+    is_writable(1) |js, args| {
+        let mut request = libc::pollfd {
+            fd: c_int::try_from(js.u32(args[0])).unwrap_or(-1),
+            events: libc::POLLOUT,
+            revents: 0,
+        };
+        // SAFETY: a pointer to a local, and the number of its elements.
+        js.flag(unsafe { libc::poll(&mut request, 1, 0) } != 0)
+    }
+}
+
 fn done(js: Js, work: impl FnOnce(&Child)) -> Value {
     if let Some(child) = CHILD.get() {
         work(child);
@@ -122,6 +139,8 @@ fn start(words: &str, token: &str, hand_over: bool, ignored: u32, descriptors: V
     let given = terminal.as_ref().filter(|_| foreground).map(AsRawFd::as_raw_fd);
     set_signal(libc::SIGTTOU, libc::SIG_IGN);
     let alone = has_no_children();
+    // SAFETY: only gives a number.
+    let own = unsafe { libc::getpid() };
     become_reaper();
     // SAFETY: what runs between fork and exec are system calls, and memory that was there before.
     unsafe {
@@ -133,7 +152,7 @@ fn start(words: &str, token: &str, hand_over: bool, ignored: u32, descriptors: V
             for signal in [libc::SIGTTOU, libc::SIGXFSZ] {
                 set_signal(signal, libc::SIG_DFL);
             }
-            end_with_parent();
+            end_with_parent(own)?;
             for signal in (1..32).filter(|signal| ignored & (1 << signal) != 0) {
                 set_signal(signal, libc::SIG_IGN);
             }
@@ -198,12 +217,14 @@ impl Child {
     fn take(&self, pid: pid_t, state: &mut State) -> Option<[u8; 2]> {
         let mut status = 0;
         // SAFETY: a number and a pointer to a local.
-        let taken = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG | libc::WUNTRACED) };
+        let taken = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED) };
         if taken != pid || pid != self.family.group {
             return None;
         }
         let (what, number) = if libc::WIFSTOPPED(status) {
             (STOPPED, libc::WSTOPSIG(status))
+        } else if libc::WIFCONTINUED(status) {
+            (CONTINUED, libc::SIGCONT)
         } else if libc::WIFSIGNALED(status) {
             let signal = libc::WTERMSIG(status);
             let keyboard = matches!(signal, libc::SIGINT | libc::SIGQUIT) && self.has_terminal();
@@ -211,7 +232,7 @@ impl Child {
         } else {
             (EXITED, libc::WEXITSTATUS(status))
         };
-        if what != STOPPED {
+        if !matches!(what, STOPPED | CONTINUED) {
             state.ended = true;
             // What is left of the group is in the background, and Ctrl-C is ours to forward.
             state.foreground = false;
@@ -255,8 +276,11 @@ impl Child {
                 stop(signal, keyboard);
                 true
             }
-            // Whoever has stopped it lets it go on; this process has a lock to keep meanwhile.
-            _ => false,
+            // Whoever has stopped it lets it go on; this process has a lock to keep meanwhile, and hears the keyboard in its place.
+            _ => {
+                self.take_terminal();
+                false
+            }
         }
     }
 
@@ -270,26 +294,13 @@ impl Child {
     }
 }
 
-/// Stops this process, or all of its group, until it is continued. Where nobody could continue it, the system does not stop it.
-fn stop(signal: c_int, whole_group: bool) {
-    // SAFETY: pointers to locals, for which all zeros are valid.
-    unsafe {
-        let mut before = mem::zeroed::<libc::sigaction>();
-        let mut plain = mem::zeroed::<libc::sigaction>();
-        plain.sa_sigaction = libc::SIG_DFL;
-        libc::sigaction(signal, &plain, &mut before);
-        send_here(signal, whole_group);
-        libc::sigaction(signal, &before, ptr::null_mut());
-    }
-}
-
-/// The next process that has ended or was stopped, which stays as it is; `None` if this process has no children.
+/// The next process that has ended, was stopped or was continued, which stays as it is; `None` if this process has no children.
 fn next_change() -> Option<pid_t> {
     loop {
         // SAFETY: plain data, for which all zeros are valid; and a pointer to it.
         let (result, about) = unsafe {
             let mut about = mem::zeroed::<libc::siginfo_t>();
-            let what = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+            let what = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOWAIT;
             (libc::waitid(libc::P_ALL, 0, &mut about, what), about)
         };
         if result == 0 {
@@ -305,11 +316,6 @@ fn next_change() -> Option<pid_t> {
 fn pipe() -> io::Result<(OwnedFd, File)> {
     let (reader, writer) = io::pipe()?;
     Ok((reader.into(), OwnedFd::from(writer).into()))
-}
-
-fn own_group() -> pid_t {
-    // SAFETY: only gives a number.
-    unsafe { libc::getpgrp() }
 }
 
 /// Whether all children of this process will come from the command. The program that became this one may have had others.
@@ -337,47 +343,15 @@ fn become_reaper() {
 }
 
 /// Without its parent, which may be killed by force, a command has no lock.
-fn end_with_parent() {
-    #[cfg(target_os = "linux")]
+fn end_with_parent(parent: pid_t) -> io::Result<()> {
     // SAFETY: numbers only.
     unsafe {
+        #[cfg(target_os = "linux")]
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-    }
-}
-
-/// Lets a signal be ignored, or do what it does by default.
-fn set_signal(signal: c_int, action: libc::sighandler_t) {
-    // SAFETY: the action is one of the system's own.
-    unsafe { libc::signal(signal, action) };
-}
-
-fn die(signal: c_int, whole_group: bool) {
-    let no_core = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    set_signal(signal, libc::SIG_DFL);
-    // SAFETY: pointers to locals.
-    unsafe {
-        // The command has left one already.
-        libc::setrlimit(libc::RLIMIT_CORE, &no_core);
-        let mut set = mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, signal);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut());
-        send_here(signal, whole_group);
-    }
-}
-
-/// Sends a signal to this process, or to all of its group. The calling thread is the process's first one, which takes the signal before
-/// the call returns.
-fn send_here(signal: c_int, whole_group: bool) {
-    // SAFETY: numbers only.
-    unsafe {
-        if whole_group {
-            libc::kill(0, signal);
-        } else {
-            libc::raise(signal);
+        // Killed before that, it would not be missed.
+        if libc::getppid() != parent {
+            return Err(io::ErrorKind::NotFound.into());
         }
     }
+    Ok(())
 }

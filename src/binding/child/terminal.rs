@@ -19,7 +19,7 @@ impl Terminal {
     }
 
     pub fn is_ours(&self) -> bool {
-        self.group() == super::own_group()
+        self.group() == super::own::own_group()
     }
 
     /// Puts a group into the foreground, if the one that is there is `from`.

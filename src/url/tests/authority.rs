@@ -139,3 +139,14 @@ fn a_unix_socket_stands_in_place_of_the_host() {
         refusal(text);
     }
 }
+
+#[test]
+fn a_password_that_begins_with_a_slash_is_not_taken_for_the_name_of_the_lock() {
+    for prefix in ["rpm+redis", "rpm+pgsql", "rpm+consul", "rpm+etcd"] {
+        let error = refusal(&format!("{prefix}://x:/hunter2@h/id"));
+        assert!(error.message.contains("percent-encoded"), "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+    assert_eq!(remote_of("rpm+redis://h:/id").id, "id");
+    assert_eq!(remote_of("rpm+redis://h/a@b").id, "a@b");
+}
