@@ -170,6 +170,20 @@ export function several (world) {
         assert.deepEqual(getEventListeners(done.signal, "abort"), [])
     })
 
+    test("several: a signal still ends a call when another call under it is over", async (t) => {
+        const [ locks, holder ] = [ manager(t, world), manager(t, world) ]
+        const all = names()
+        const lock = await holder.lock(all[0])
+        const controller = new AbortController()
+        const { signal } = controller
+        const waiting = rejection(locks.lock([ all[0] ], { signal }))
+        await (await locks.lock(all[1], { signal })).release()
+        await waitFor(async () => (await locks.query()).pending.some(({ name }) => name === all[0]))
+        controller.abort()
+        assert.equal((await waiting).name, "AbortError")
+        await lock.release()
+    })
+
     if (world.steals) {
         test("several: the loss of one is told, the others stay held until the release", async (t) => {
             const [ one, other ] = [ manager(t, world), manager(t, world) ]
