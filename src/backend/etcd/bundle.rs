@@ -142,7 +142,23 @@ impl Bundles {
 
 /// One exchange. What is beneath it is long, and is compiled once this way.
 pub fn send_alone(to: Arc<Connection>, txn: Txn) -> Task<'static, Result<TxnResponse, etcd_client::Error>> {
-    Box::pin(async move { to.client.kv_client().txn(txn).await })
+    Box::pin(async move {
+        let response = to.client.kv_client().txn(txn).await?;
+        match fault::sensible(|| read_all(&response)) {
+            Some(()) => Ok(response),
+            None => Err(etcd_client::Error::GRpcStatus(Status::unavailable(
+                "an answer of an unknown kind",
+            ))),
+        }
+    })
+}
+
+fn read_all(response: &TxnResponse) {
+    for answer in response.op_responses() {
+        if let TxnOpResponse::Txn(inner) = answer {
+            read_all(&inner);
+        }
+    }
 }
 
 /// An exchange that only reads. Runs to its end, within [`LONGEST_READ`], whoever still waits for it: etcd 3.5.0 to 3.5.4 ends with a

@@ -179,3 +179,9 @@ fn root(error: &dyn StdError) -> String {
     }
     error.to_string()
 }
+
+/// What `read` finds in an answer; `None` if it is of a kind that etcd-client does not know, at which it panics. No etcd says that, but a confused
+/// server or something between us and it may, and the calls of this process must not wait for ever then.
+pub fn sensible<T>(read: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).ok()
+}

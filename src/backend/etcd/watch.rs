@@ -267,7 +267,10 @@ fn deliver(watchers: &mut HashMap<i64, UnboundedSender<Notice>>, response: &Watc
     }
     for event in response.events() {
         let Some(pair) = event.kv() else { continue };
-        let value = match event.event_type() {
+        let Some(kind) = fault::sensible(|| event.event_type()) else {
+            return false;
+        };
+        let value = match kind {
             EventType::Put => Some(pair.value().to_vec()),
             EventType::Delete => None,
         };
