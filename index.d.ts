@@ -264,8 +264,8 @@ declare namespace Mutex {
         isHeld (name: string): boolean
 
         /**
-         * `query()` of the Web Locks API: who holds and who waits. On `spm:` and `mpm:` for all names that anybody uses; on a server for the names
-         * that this manager uses, or has used a short while ago.
+         * `query()` of the Web Locks API: who holds and who waits, for all names that anybody uses, in all processes. On PostgreSQL only for the names
+         * that this process uses, or has used a short while ago. On a server with many locks this takes a while; {@link Mutex.query} asks about one.
          */
         query (): Promise<LockManagerSnapshot>
 

@@ -191,10 +191,7 @@ class LockManager extends EventEmitter {
 
     async query () {
         await this.#ready()
-        const { model } = this.#anchor
-        // A server is asked for the names of this manager, each for itself.
-        const all = model.queryAll?.() ?? Promise.all([ ...this.#sessions ].map(async (session) => [ session.id, await session.model.query() ]))
-        return webLocks.snapshot(await all)
+        return webLocks.snapshot(await this.#anchor.model.queryAll())
     }
 
     close () {

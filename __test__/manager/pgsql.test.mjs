@@ -7,4 +7,4 @@ import { suite } from "./suite.mjs"
 
 watchLeaks({ grace: 120_000 })
 const server = await postgres(after, { password: true })
-suite({ name: "pgsql", url: (id, params) => server.url(id, { ...PATIENT, ...params }) })
+suite({ name: "pgsql", url: (id, params) => server.url(id, { ...PATIENT, ...params }), listsAll: false })

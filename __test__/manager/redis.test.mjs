@@ -7,4 +7,4 @@ import { suite } from "./suite.mjs"
 
 watchLeaks({ grace: 120_000 })
 const server = await redis(after, { password: true })
-suite({ name: "redis", url: (id, params) => server.url(id, { ...PATIENT, ...params }), steals: true })
+suite({ name: "redis", url: (id, params) => server.url(id, { ...PATIENT, ...params }), steals: true, listsAll: true })

@@ -6,7 +6,7 @@ import { execFile } from "node:child_process"
 import { createRequire } from "node:module"
 import { test } from "node:test"
 import { inspect, promisify } from "node:util"
-import { Mutex } from "../../index.mjs"
+import { LockManager, Mutex } from "../../index.mjs"
 import { pending } from "../support/contenders.mjs"
 import { watchLeaks } from "../support/leaks.mjs"
 import { redis, tlsFiles } from "../support/servers.mjs"
@@ -97,7 +97,7 @@ test("an ACL user with the documented rights can do everything", async (t) => {
     await server.admin.command("ACL", "SETUSER", "lock", "on", ">lock-secret", "~*lock.IPC-Mutex-rpm*", "resetchannels", "&IPC-Mutex-rpm:*",
         "+hello", "+auth", "+client|setname", "+select", "+ping", "+eval", "+evalsha", "+subscribe", "+publish", "+pubsub|numsub",
         "+time", "+get", "+set", "+del", "+exists", "+pttl", "+pexpire", "+zadd", "+zrem", "+zscore", "+zrange", "+zrevrange",
-        "+zrangebyscore", "+hget", "+hset", "+hdel")
+        "+zrangebyscore", "+hget", "+hset", "+hdel", "+scan")
     const url = server.url("foo", { user: "lock" }, { user: "x", password: "lock-secret" })
     const other = server.url("foo")
     const [ a, b ] = [ new Mutex(url), new Mutex(other) ]
@@ -106,6 +106,9 @@ test("an ACL user with the documented rights can do everything", async (t) => {
     const reader = await a.lock({ shared: true })
     const waiting = b.lock()
     await pending(a, 1)
+    const locks = new LockManager(url.replace("/foo", "/"))
+    assert.deepEqual((await locks.query()).held.map(({ name, mode }) => [ name, mode ]), [ [ "foo", "shared" ] ])
+    await locks.close()
     await reader.release()
     const back = a.lock()
     await pending(a, 1)

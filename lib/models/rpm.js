@@ -102,6 +102,11 @@ class RpmModel {
         return snapshot.parse(await port.call((number) => native.remoteQuery(port.attach(), number, this.mutex)))
     }
 
+    /** Of all locks of the server. */
+    async queryAll () {
+        return snapshot.parseAll(await port.call((number) => native.remoteList(port.attach(), number, this.mutex)))
+    }
+
     async close (holds) {
         for (const hold of holds)
             port.forget(hold.key)

@@ -28,6 +28,7 @@ use crate::core::time::Moment;
 use crate::error::{Error, Kind, Result};
 use crate::url::{self, Scheme, Server};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -158,6 +159,15 @@ pub struct Snapshot {
     pub pending: Vec<Info>,
 }
 
+/// The snapshots of several locks, by their ids.
+pub type Snapshots = Vec<(Arc<str>, Snapshot)>;
+
+impl Snapshot {
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.pending.is_empty()
+    }
+}
+
 /// What a backend tells without being asked.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -244,6 +254,11 @@ pub trait Backend {
 
     /// Who holds and who waits for lock `id`, in order.
     fn query(&self, id: Arc<str>) -> Task<'_, Result<Snapshot>>;
+
+    /// Who holds and who waits for every lock at which anybody is, in no order, each lock once. Read in pieces, so that nobody else has to
+    /// wait for all of it; each exchange is bounded by `connect_timeout`. `known` are the ids of this process's mutexes: a server that knows
+    /// locks by something else than their ids tells of these.
+    fn list(&self, known: BTreeSet<Arc<str>>) -> Task<'_, Result<Snapshots>>;
 
     /// Takes over an ask that was granted on the express lane, where the question for it was sent at `sent`: from now on it is
     /// looked after like any hold.

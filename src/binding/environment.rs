@@ -114,6 +114,7 @@ impl Sink for Answers {
             Notice::Busy => Event::Busy(number),
             Notice::Done => Event::Done(number),
             Notice::Snapshot(snapshot) => Event::Snapshot(number, snapshot),
+            Notice::Snapshots(snapshots) => Event::Snapshots(number, snapshots),
             Notice::Failed(error) => Event::Failed(number, error),
             Notice::Lost(error) => {
                 environment.leases.lock().remove(&number);

@@ -2,7 +2,7 @@
 
 use super::raw::{Js, Value};
 use crate::error::Error;
-use crate::runtime::{Info, Snapshot};
+use crate::runtime::{Info, Snapshot, Snapshots};
 use serde_json::{Map, json};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ pub enum Event {
     Busy(u32),
     Done(u32),
     Snapshot(u32, Snapshot),
+    Snapshots(u32, Snapshots),
     Failed(u32, Error),
     Lost(u32, Error),
     Reconnected(u32),
@@ -47,6 +48,11 @@ impl Event {
                 cause,
             ]
         };
+        let text = |number: u32, text: &str| {
+            let mut arguments = plain(3, number);
+            arguments[2] = js.text(text);
+            arguments
+        };
         match self {
             Event::Granted(number, token) => {
                 let mut arguments = plain(0, *number);
@@ -57,11 +63,8 @@ impl Event {
             }
             Event::Busy(number) => plain(1, *number),
             Event::Done(number) => plain(2, *number),
-            Event::Snapshot(number, snapshot) => {
-                let mut arguments = plain(3, *number);
-                arguments[2] = js.text(&snapshot_json(snapshot));
-                arguments
-            }
+            Event::Snapshot(number, snapshot) => text(*number, &snapshot_json(snapshot)),
+            Event::Snapshots(number, snapshots) => text(*number, &snapshots_json(snapshots)),
             Event::Failed(number, error) => failure(4, *number, error),
             Event::Lost(number, error) => failure(5, *number, error),
             Event::Reconnected(number) => plain(6, *number),

@@ -28,6 +28,7 @@ pub const FUNCTIONS: &[Function] = &[
     ("remoteRelease", release),
     ("remoteBelieved", believed),
     ("remoteQuery", query),
+    ("remoteList", list),
     ("remoteClose", close),
 ];
 
@@ -147,6 +148,14 @@ entry! {
     /// `remoteQuery(env, call, mutex)`.
     query(3) |js, args| express(js, |express| {
         express.query(MutexId(js.u32(args[2])), call(js, args[0], args[1]));
+        Way::Runtime
+    })
+}
+
+entry! {
+    /// `remoteList(env, call, mutex)`: all locks of the mutex's server.
+    list(3) |js, args| express(js, |express| {
+        express.list(MutexId(js.u32(args[2])), call(js, args[0], args[1]));
         Way::Runtime
     })
 }

@@ -1,7 +1,7 @@
 //! What JavaScript asks of the runtime, and what it is told.
 
 use super::express::{Adoption, Presence};
-use crate::backend::{Attempt, Snapshot};
+use crate::backend::{Attempt, Snapshot, Snapshots};
 use crate::core::lease::Lease;
 use crate::core::mode::Mode;
 use crate::error::Error;
@@ -60,6 +60,8 @@ pub enum Command {
     Release { request: Call },
     /// Who holds and who waits: `Snapshot` or `Failed`.
     Query { mutex: MutexId, call: Call },
+    /// The same for all locks of the mutex's server: `Snapshots` or `Failed`.
+    List { mutex: MutexId, call: Call },
     /// Withdraws and frees everything of the mutex; its requests hear no more. `Done` comes within `connect_timeout` and a
     /// second. The last mutex of a server ends the connections.
     Close { mutex: MutexId, call: Call },
@@ -80,6 +82,7 @@ pub enum Notice {
     Busy,
     Done,
     Snapshot(Snapshot),
+    Snapshots(Snapshots),
     Failed(Error),
     Lost(Error),
     /// The connection to the server is gone; `call.cookie` is the mutex.

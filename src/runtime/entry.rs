@@ -5,13 +5,13 @@ use super::express::{Express, Stage as Laned};
 use super::leftovers::Leftovers;
 use super::request::{Phase, Renewal, Request};
 use super::{asking, keeper, leaving, outage, renewing, trying};
-use crate::backend::{Attempt, Backend, Identity, Info, Owner, Snapshot, Stage, Taken};
+use crate::backend::{Attempt, Backend, Identity, Owner, Stage, Taken};
 use crate::clock;
 use crate::core::ids::{OwnerId, Ticket};
 use crate::core::lease::Terms;
 use crate::core::table::{Grant, Outcome, Table};
 use crate::core::time::Moment;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::url::Server;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -329,25 +329,11 @@ impl Entry {
         gate.get(ticket).map(|entry| entry.tag.clone())
     }
 
-    /// Holders and waiters as the server knows them, then those who still wait inside this process.
-    pub async fn query(&self, id: Arc<str>) -> Result<Snapshot> {
-        let mut snapshot = self.backend.query(id.clone()).await?;
+    /// The requests that wait for lock `id` inside this process, in their order.
+    pub fn waiting_inside(&self, id: &str) -> Vec<Rc<Request>> {
         let gate = self.gate.borrow();
-        let waiting = gate.snapshot(&id).pending;
-        // A try that is about to be answered does not wait for the lock.
-        let waiting = waiting
-            .into_iter()
-            .filter(|entry| entry.tag.ask.attempt == Attempt::Wait);
-        snapshot.pending.extend(waiting.map(|entry| Info {
-            mode: entry.mode,
-            token: None,
-            host: Some(self.identity.host.clone()),
-            pid: Some(self.identity.pid),
-            thread: Some(entry.tag.ask.thread),
-            label: entry.tag.ask.label.as_deref().map(str::to_owned),
-            since: Some(entry.tag.ask.since),
-        }));
-        Ok(snapshot)
+        let waiting = gate.snapshot(id).pending;
+        waiting.into_iter().map(|entry| entry.tag.clone()).collect()
     }
 
     /// Whether the connection is gone, and there is somebody who needs one.

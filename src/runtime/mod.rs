@@ -21,13 +21,14 @@ mod pause;
 mod registry;
 mod renewing;
 mod request;
+mod showing;
 #[cfg(test)]
 mod tests;
 mod trying;
 
 use crate::backend::Identity;
 /// What the words of a call and its answer mean; whoever makes calls need not know the backends for that.
-pub use crate::backend::{Attempt, Info, Snapshot};
+pub use crate::backend::{Attempt, Info, Snapshot, Snapshots};
 pub use commands::{Call, Command, EnvId, MutexId, Notice, Sink};
 
 use express::Express;

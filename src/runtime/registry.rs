@@ -6,6 +6,7 @@ use super::express::{Adoption, Express, Presence};
 use super::leaving;
 use super::opening::{Connection, at_once_or_later};
 use super::request::{Phase, Request};
+use super::showing;
 use crate::backend::{self, Ask, Attempt, Errands, Identity, Owner};
 use crate::clock;
 use crate::core::lease::Lease;
@@ -105,6 +106,7 @@ impl Registry {
             Command::Cancel { request, call } => self.cancel(request, call),
             Command::Release { request } => self.release(request),
             Command::Query { mutex, call } => self.query(mutex, call),
+            Command::List { mutex, call } => self.list(mutex, call),
             Command::Close { mutex, call } => {
                 let this = self.clone();
                 self.closing.run(async move {
@@ -234,20 +236,47 @@ impl Registry {
     }
 
     fn query(&self, mutex: MutexId, call: Call) {
-        let Some(open) = self.mutexes.borrow().get(&mutex).cloned() else {
-            let error = Error::new(Kind::NotOpen, "still not opened");
-            return self.sink.notify(call, Notice::Failed(error));
-        };
+        let Some(open) = self.asked_of(mutex, call) else { return };
         let sink = self.sink.clone();
         tokio::task::spawn_local(async move {
             let limit = open.entry.server.options.connect_timeout;
-            let notice = match timeout(limit, open.entry.query(open.id.clone())).await {
+            let notice = match timeout(limit, showing::one(&open.entry, open.id.clone())).await {
                 Ok(Ok(snapshot)) => Notice::Snapshot(snapshot),
                 Ok(Err(error)) => Notice::Failed(error),
                 Err(_) => Notice::Failed(no_answer(&open.entry.server)),
             };
             sink.notify(call, notice);
         });
+    }
+
+    /// Takes as long as there are locks; each exchange with the server has its limit.
+    fn list(&self, mutex: MutexId, call: Call) {
+        let Some(open) = self.asked_of(mutex, call) else { return };
+        let is_there = |other: &&Rc<Open>| Rc::ptr_eq(&other.entry, &open.entry);
+        let known = self
+            .mutexes
+            .borrow()
+            .values()
+            .filter(is_there)
+            .map(|other| other.id.clone())
+            .collect();
+        let sink = self.sink.clone();
+        tokio::task::spawn_local(async move {
+            let notice = match showing::all(&open.entry, known).await {
+                Ok(snapshots) => Notice::Snapshots(snapshots),
+                Err(error) => Notice::Failed(error),
+            };
+            sink.notify(call, notice);
+        });
+    }
+
+    fn asked_of(&self, mutex: MutexId, call: Call) -> Option<Rc<Open>> {
+        let open = self.mutexes.borrow().get(&mutex).cloned();
+        if open.is_none() {
+            let error = Error::new(Kind::NotOpen, "still not opened");
+            self.sink.notify(call, Notice::Failed(error));
+        }
+        open
     }
 
     /// Withdraws and frees everything of the mutex; the last one of a server ends the connections.

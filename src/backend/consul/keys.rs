@@ -12,6 +12,14 @@ const ROOT: &str = "IPC-Mutex-RPM";
 /// In a path, everything but letters, digits and these is escaped.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
 
+/// Where all locks are.
+pub const ALL: &str = "IPC-Mutex-RPM/";
+
+/// The lock that a key is about, or the session of a process with a key of its own.
+pub fn lock_of(key: &str) -> Option<&str> {
+    key.strip_prefix(ALL)?.split_once('/').map(|(id, _)| id)
+}
+
 /// The folder of lock `id`, with the closing slash.
 pub fn folder(id: &str) -> String {
     format!("{ROOT}/{id}/")

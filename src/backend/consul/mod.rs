@@ -47,16 +47,19 @@ mod txn;
 mod view;
 mod watch;
 
-use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Taken, Task};
+use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Snapshots, Taken, Task};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::error::{Error, Kind, Result};
 use crate::url::Server;
 use http::Lane;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Consul;
+use txn::Pair;
+use view::View;
 
 /// An answer this fresh is as good as a new one.
 const FRESH: Duration = Duration::from_secs(1);
@@ -152,6 +155,23 @@ impl Backend for Consul {
 
     fn query(&self, id: Arc<str>) -> Task<'_, Result<Snapshot>> {
         Box::pin(async move { Ok(self.view(&id).await?.0.snapshot()) })
+    }
+
+    /// In one read, as Consul knows no pages.
+    fn list(&self, _known: BTreeSet<Arc<str>>) -> Task<'_, Result<Snapshots>> {
+        Box::pin(async {
+            let mut locks: BTreeMap<Arc<str>, Vec<Pair>> = BTreeMap::new();
+            for pair in self.link.read(keys::ALL, true).await?.0 {
+                if let Some(id) = keys::lock_of(&pair.key).map(Arc::from) {
+                    locks.entry(id).or_default().push(pair);
+                }
+            }
+            let snapshot = |(id, pairs): (Arc<str>, Vec<Pair>)| {
+                let snapshot = View::new(&id, &pairs).snapshot();
+                (id, snapshot)
+            };
+            Ok(locks.into_iter().map(snapshot).collect())
+        })
     }
 
     fn close(&self) -> Task<'_, ()> {

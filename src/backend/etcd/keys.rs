@@ -136,6 +136,38 @@ impl Keys {
 /// Any key that begins like ours: where a user without rights on a single lock can be told from one without any.
 pub const PROBE: &str = "IPC-Mutex-RPM-";
 
+/// The end of the range of keys that begin so.
+const BEHIND: &str = "IPC-Mutex-RPM.";
+
+/// Every key of every lock from `from` on, as of `revision` (0: now), at most `limit`.
+pub fn every(from: Vec<u8>, revision: i64, limit: u32) -> TxnOp {
+    let options = GetOptions::new()
+        .with_range(BEHIND)
+        .with_revision(revision)
+        .with_limit(i64::from(limit));
+    TxnOp::get(from, Some(options))
+}
+
+/// What a key tells of its lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Main,
+    Place,
+    Reader,
+}
+
+/// The lock of a key that tells who holds or waits, and what of it this is.
+pub fn part_of(key: &str) -> Option<(&str, Part)> {
+    let rest = key.strip_prefix(PROBE)?;
+    match rest.split_once('/') {
+        None => rest.strip_suffix("-lock").map(|id| (id, Part::Main)),
+        Some((lock, _)) => {
+            let place = lock.strip_suffix("-queue").map(|id| (id, Part::Place));
+            place.or_else(|| lock.strip_suffix("-readers").map(|id| (id, Part::Reader)))
+        }
+    }
+}
+
 pub fn absent(key: impl Into<Vec<u8>>) -> Compare {
     Compare::create_revision(key, CompareOp::Equal, 0)
 }
@@ -235,6 +267,20 @@ pub fn is_legacy(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_tells_its_lock() {
+        let owner = Owner("p-1".into());
+        for id in ["a", "a-queue", "a-lock", "a-readers", "-", "a%2F"] {
+            let keys = Keys::new(id);
+            assert_eq!(part_of(&keys.main), Some((id, Part::Main)));
+            assert_eq!(part_of(&keys.place(&owner)), Some((id, Part::Place)));
+            assert_eq!(part_of(&keys.reader(&owner)), Some((id, Part::Reader)));
+            for other in [&keys.demand, &keys.gap, &keys.tombstone(&owner)] {
+                assert_eq!(part_of(other), None, "{other}");
+            }
+        }
+    }
 
     #[test]
     fn no_lock_reaches_into_the_keys_of_another() {

@@ -40,12 +40,13 @@ mod tests;
 mod view;
 mod watch;
 
-use crate::backend::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Taken, Task};
+use crate::backend::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Snapshots, Taken, Task};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::core::mode::Mode;
 use crate::error::{Error, Kind, Result};
 use crate::url::Server;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +135,10 @@ impl Backend for Etcd {
 
     fn query(&self, id: Arc<str>) -> Task<'_, Result<Snapshot>> {
         Box::pin(async move { Ok(self.snapshot(&id).await?) })
+    }
+
+    fn list(&self, _known: BTreeSet<Arc<str>>) -> Task<'_, Result<Snapshots>> {
+        Box::pin(async { Ok(self.snapshots().await?) })
     }
 
     fn close(&self) -> Task<'_, ()> {

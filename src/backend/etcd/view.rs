@@ -2,11 +2,13 @@
 
 use super::bundle::{pair, pairs, revision};
 use super::fault::Fault;
-use super::keys::{Keys, SHARED, info_of, is_legacy};
+use super::keys::{self, Keys, Part, SHARED, info_of, is_legacy};
 use super::store::Etcd;
 use super::watch::{Change, Watcher};
-use crate::backend::{Ask, Info, Owner, Snapshot};
+use crate::backend::{Ask, Info, Owner, Snapshot, Snapshots};
 use etcd_client::{KeyValue, ResponseHeader, Txn, TxnOp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -18,6 +20,9 @@ const SAFETY_NET: Duration = Duration::from_secs(30);
 const SECOND_LOOK: Duration = Duration::from_millis(5);
 /// Pause after a watch broke, so that a server that refuses watches is not asked without end.
 pub const MENDING: Duration = Duration::from_millis(20);
+
+/// How many keys are read together where there may be many.
+const PAGE: u32 = 1000;
 
 /// What one read of a lock showed.
 pub struct View {
@@ -33,6 +38,14 @@ pub struct View {
     pub gap: Option<KeyValue>,
     /// For what is proven by it.
     pub header: Option<ResponseHeader>,
+}
+
+/// The keys of one lock that tell who holds and who waits.
+#[derive(Default)]
+struct Seen {
+    main: Option<KeyValue>,
+    readers: Vec<KeyValue>,
+    waiters: Vec<KeyValue>,
 }
 
 /// What ended a pause.
@@ -83,16 +96,43 @@ impl Etcd {
         let txn = Txn::new().and_then([TxnOp::get(&*keys.main, None), keys.all_readers(), keys.all_waiters()]);
         let response = self.read(txn).await?;
         let answers = response.op_responses();
-        let held = match pair(&answers, 0) {
-            None => Vec::new(),
-            Some(main) if main.value() == SHARED => pairs(&answers, 1).iter().map(reader).collect(),
-            Some(main) => vec![info_of(main.value(), Some(main.mod_revision().unsigned_abs()))],
+        Ok(shown(pair(&answers, 0), pairs(&answers, 1), pairs(&answers, 2)))
+    }
+
+    /// The same for every lock, as of one revision.
+    pub async fn snapshots(&self) -> Result<Snapshots, Fault> {
+        let mut locks: BTreeMap<Arc<str>, Seen> = BTreeMap::new();
+        let (mut from, mut as_of) = (keys::PROBE.as_bytes().to_vec(), 0);
+        loop {
+            let response = self.read(Txn::new().and_then([keys::every(from, as_of, PAGE)])).await?;
+            if as_of == 0 {
+                as_of = revision(&response);
+            }
+            let answers = response.op_responses();
+            let found = pairs(&answers, 0);
+            for pair in found {
+                let key = name(pair);
+                let Some((id, part)) = keys::part_of(&key) else {
+                    continue;
+                };
+                let seen = locks.entry(id.into()).or_default();
+                match part {
+                    Part::Main => seen.main = Some(pair.clone()),
+                    Part::Reader => seen.readers.push(pair.clone()),
+                    Part::Place => seen.waiters.push(pair.clone()),
+                }
+            }
+            match found.last() {
+                Some(last) if found.len() >= PAGE as usize => from = [last.key(), b"\0"].concat(),
+                _ => break,
+            }
+        }
+        let snapshot = |(id, mut seen): (Arc<str>, Seen)| {
+            seen.readers.sort_by_key(KeyValue::create_revision);
+            seen.waiters.sort_by_key(KeyValue::create_revision);
+            (id, shown(seen.main.as_ref(), &seen.readers, &seen.waiters))
         };
-        let pending = pairs(&answers, 2)
-            .iter()
-            .map(|waiter| info_of(waiter.value(), None))
-            .collect();
-        Ok(Snapshot { held, pending })
+        Ok(locks.into_iter().map(snapshot).collect())
     }
 
     /// Waits for a change that `view` does not show of the key that `target` finds in it. `None` if it is to be looked at anew: nothing
@@ -138,6 +178,16 @@ impl Etcd {
             self.demand.saw_demand(&ask.id);
         }
     }
+}
+
+fn shown(main: Option<&KeyValue>, readers: &[KeyValue], waiters: &[KeyValue]) -> Snapshot {
+    let held = match main {
+        None => Vec::new(),
+        Some(main) if main.value() == SHARED => readers.iter().map(reader).collect(),
+        Some(main) => vec![info_of(main.value(), Some(main.mod_revision().unsigned_abs()))],
+    };
+    let pending = waiters.iter().map(|waiter| info_of(waiter.value(), None)).collect();
+    Snapshot { held, pending }
 }
 
 fn reader(pair: &KeyValue) -> Info {

@@ -32,14 +32,16 @@ mod sql;
 mod waiting;
 mod wire;
 
+use self::key::Key;
 use self::locks::Locks;
 use self::request::{Phase, Request};
 use self::session::Session;
-use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Stage, Taken, Task};
+use super::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Snapshots, Stage, Taken, Task};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::error::{Error, Kind, Result};
 use crate::url::Server;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,6 +197,16 @@ impl Backend for Pgsql {
             let ours = locks.requests.borrow().values().filter(of_key).cloned().collect();
             locks.rest_soon();
             query::query(&locks.control, key, ours, &locks.login.context.identity).await
+        })
+    }
+
+    fn list(&self, known: BTreeSet<Arc<str>>) -> Task<'_, Result<Snapshots>> {
+        Box::pin(async move {
+            let locks = &self.0;
+            locks.rest_soon();
+            let wanted = known.into_iter().map(|id| (id.clone(), Key::of(&id))).collect();
+            let ours = locks.requests.borrow().values().cloned().collect();
+            query::list(&locks.control, wanted, ours, &locks.login.context.identity).await
         })
     }
 

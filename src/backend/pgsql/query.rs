@@ -6,27 +6,66 @@
 //! What this process itself asked, it knows better.
 
 use super::control::Control;
-use super::key::Key;
+use super::key::{Key, Shape};
 use super::request::{Phase, Request};
 use super::session::{Parameter, Session};
 use super::sql;
-use crate::backend::{Ask, Attempt, Identity, Info, Snapshot};
+use crate::backend::{Ask, Attempt, Identity, Info, Snapshot, Snapshots};
 use crate::core::mode::Mode;
 use crate::error::Result;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+type Requests = Vec<Rc<Request>>;
+
 /// Asks the server about the lock `key`; `ours` are this process's requests for it.
-pub async fn query(control: &Control, key: Key, mut ours: Vec<Rc<Request>>, identity: &Identity) -> Result<Snapshot> {
+pub async fn query(control: &Control, key: Key, ours: Requests, identity: &Identity) -> Result<Snapshot> {
+    let (class, object, sub) = key.locator();
+    let parameters: [Parameter<'_>; 3] = [(&class, Type::INT8), (&object, Type::INT8), (&sub, Type::INT2)];
+    let rows = control.ask(sql::who, &parameters).await?;
+    Ok(shown(&rows.iter().collect::<Vec<_>>(), key, ours, identity))
+}
+
+/// Asks the server about all locks, and tells of the `wanted` ones: it knows them by their keys, from which no name can be told. Those of
+/// the API of the package advisory-lock are not among them, for a pair of numbers is no name.
+pub async fn list(
+    control: &Control,
+    wanted: Vec<(Arc<str>, Key)>,
+    ours: Requests,
+    identity: &Identity,
+) -> Result<Snapshots> {
+    let rows = control.ask(sql::who_at_all, &[]).await?;
+    let mut by_key: HashMap<(i64, i64, i16), Vec<&Row>> = HashMap::new();
+    for row in &rows {
+        let number = |column| row.try_get(column).unwrap_or_default();
+        let locator = (number(5), number(6), row.try_get(7).unwrap_or_default());
+        by_key.entry(locator).or_default().push(row);
+    }
+    let mut ours_by_key: HashMap<Key, Requests> = HashMap::new();
+    for request in ours {
+        ours_by_key.entry(request.key).or_default().push(request);
+    }
+    let wanted = wanted.into_iter().filter(|(_, key)| key.shape() == Shape::Big);
+    let snapshot = |(id, key): (_, Key)| {
+        let rows = by_key.get(&key.locator()).map_or(&[][..], Vec::as_slice);
+        (
+            id,
+            shown(rows, key, ours_by_key.get(&key).cloned().unwrap_or_default(), identity),
+        )
+    };
+    Ok(wanted.map(snapshot).collect())
+}
+
+/// What the server's rows about the lock `key` say, and what this process knows of its own requests.
+fn shown(rows: &[&Row], key: Key, mut ours: Requests, identity: &Identity) -> Snapshot {
     // Several may stand at one session; among themselves they are shown in the order of their asking. Owners are numbered.
     ours.sort_by_key(|request| {
         let owner = &request.ask.owner.0;
         (request.ask.since, owner.len(), owner.clone())
     });
-    let (class, object, sub) = key.locator();
-    let parameters: [Parameter<'_>; 3] = [(&class, Type::INT8), (&object, Type::INT8), (&sub, Type::INT2)];
-    let rows = control.ask(sql::who, &parameters).await?;
     let mut snapshot = Snapshot::default();
     let mut told: HashSet<*const Request> = HashSet::new();
     for row in rows {
@@ -67,7 +106,7 @@ pub async fn query(control: &Control, key: Key, mut ours: Vec<Rc<Request>>, iden
         .filter(|request| request.ask.attempt == Attempt::Wait && matches!(request.phase(), Phase::Asking))
         .filter(|request| !told.contains(&Rc::as_ptr(request)));
     snapshot.pending.extend(rest.map(|request| describe(request, identity)));
-    Ok(snapshot)
+    snapshot
 }
 
 fn stands_at(request: &Request, pid: i32, granted: bool) -> bool {

@@ -195,13 +195,25 @@ const DATABASE: &str =
 
 /// Who holds and who waits for the key with the locator `$1`, `$2`, `$3`.
 pub fn who(version: i32) -> String {
+    who_at(
+        version,
+        "AND l.classid::bigint = $1 AND l.objid::bigint = $2 AND l.objsubid = $3",
+    )
+}
+
+/// The same for every key.
+pub fn who_at_all(version: i32) -> String {
+    who_at(version, "")
+}
+
+fn who_at(version: i32, key: &str) -> String {
     let waiting = waiting_since(version);
     format!(
         "SELECT l.pid, l.mode = 'ShareLock', l.granted, COALESCE(a.application_name, ''), \
-         CASE WHEN l.granted THEN NULL ELSE (EXTRACT(epoch FROM {waiting}) * 1000)::bigint END \
+         CASE WHEN l.granted THEN NULL ELSE (EXTRACT(epoch FROM {waiting}) * 1000)::bigint END, \
+         l.classid::bigint, l.objid::bigint, l.objsubid \
          FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-         WHERE l.locktype = 'advisory' AND {DATABASE} \
-         AND l.classid::bigint = $1 AND l.objid::bigint = $2 AND l.objsubid = $3 \
+         WHERE l.locktype = 'advisory' AND {DATABASE} {key} \
          ORDER BY l.granted DESC, {waiting} NULLS LAST, l.pid"
     )
 }

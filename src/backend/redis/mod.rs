@@ -35,6 +35,7 @@ mod frame;
 mod info;
 mod legacy;
 mod link;
+mod list;
 mod renew;
 mod script;
 mod waiting;
@@ -45,7 +46,7 @@ use self::fault::{Cure, Fault, Peer};
 use self::link::{Link, Watch};
 use self::waiting::{Waiting, Wake};
 use crate::backend::express::Name;
-use crate::backend::{Ask, Backend, Context, Event, Owner, Refusal, Released, Snapshot, Taken, Task};
+use crate::backend::{Ask, Backend, Context, Event, Owner, Refusal, Released, Snapshot, Snapshots, Taken, Task};
 use crate::core::lease::Terms;
 use crate::core::time::Moment;
 use crate::error::{Error, Kind, Result};
@@ -54,7 +55,7 @@ use crate::url::Server;
 pub use express::express;
 use redis::{PushInfo, PushKind, Value};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -227,6 +228,10 @@ impl Backend for Redis {
 
     fn query(&self, id: Arc<str>) -> Task<'_, Result<Snapshot>> {
         Box::pin(async move { self.snapshot(&id).await })
+    }
+
+    fn list(&self, _known: BTreeSet<Arc<str>>) -> Task<'_, Result<Snapshots>> {
+        Box::pin(self.snapshots())
     }
 
     /// What happened to the connection since the question was sent says whether the hold may be gone with the server's data.

@@ -103,10 +103,26 @@ impl Call<'_> {
 /// What stands beside the main key, in the order of `words.lua`.
 const BESIDE: [&str; 6] = ["queue", "beats", "readers", "info", "token", "turns"];
 
+/// What the main key ends with.
+const MAIN: &str = "/lock.IPC-Mutex-rpm";
+/// What every key of a lock matches, as a pattern of SCAN.
+pub(super) const EVERY_LOCK: &str = "*/lock.IPC-Mutex-rpm*";
+
+/// The lock of which this is the main key or the queue: while anybody holds it or waits for it, one of them is there.
+pub(super) fn lock_of(key: &str) -> Option<&str> {
+    let main = match key.strip_suffix(":queue") {
+        // Braces are ours, or the main key's own.
+        Some(tag) if tag.ends_with('}') => tag.strip_prefix('{')?.strip_suffix('}')?,
+        Some(tag) => tag,
+        None => key,
+    };
+    main.strip_suffix(MAIN).filter(|id| !id.is_empty() && !id.contains('/'))
+}
+
 /// The main key of a lock and some of those beside it, all in one slot of a Redis Cluster. That is decided by what stands between the first
 /// braces of a key, else by all of it: the others have the main key in braces, or begin with it where it has braces of its own.
 fn keys(id: &str, beside: &[&str]) -> Vec<String> {
-    let main = format!("{id}/lock.IPC-Mutex-rpm");
+    let main = format!("{id}{MAIN}");
     let tag = match main.split_once('{').and_then(|(_, rest)| rest.split_once('}')) {
         Some((inside, _)) if !inside.is_empty() => main.clone(),
         _ => format!("{{{main}}}"),
@@ -118,7 +134,7 @@ fn keys(id: &str, beside: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::keys;
+    use super::{keys, lock_of};
 
     #[test]
     fn an_id_with_braces_decides_the_slot_of_all_keys() {
@@ -129,7 +145,23 @@ mod tests {
             ("a{b", "{a{b/lock.IPC-Mutex-rpm}:queue"),
         ] {
             let main = format!("{id}/lock.IPC-Mutex-rpm");
+            assert_eq!(lock_of(&main), Some(id));
+            assert_eq!(lock_of(beside), Some(id));
             assert_eq!(keys(id, &["queue"]), [main, beside.to_owned()]);
+        }
+    }
+
+    #[test]
+    fn other_keys_name_no_lock() {
+        for key in [
+            "foo",
+            "/lock.IPC-Mutex-rpm",
+            "a/b/lock.IPC-Mutex-rpm",
+            "{foo/lock.IPC-Mutex-rpm}:info",
+            "queue",
+            ":queue",
+        ] {
+            assert_eq!(lock_of(key), None, "{key}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::line::{Asked, Line};
 use super::state::Load;
-use super::table::Stage;
+use super::table::{Entry, Stage};
 use super::{Express, Way};
 use crate::backend::express::Name;
 use crate::backend::{self, Ask, Attempt, Owner};
@@ -138,6 +138,18 @@ impl Express {
             state.adopt(other, true, &self.commands);
         }
         self.send(Command::Query { mutex, call });
+    }
+
+    /// As `query`, for all locks of the mutex's server.
+    pub fn list(&self, mutex: MutexId, call: Call) {
+        let mut state = self.state.lock();
+        if let Some(lane) = state.seats.get(&mutex).map(|seat| seat.key.lane) {
+            let is_under_way = |_: Call, entry: &Entry<Load>| {
+                entry.key.lane == lane && matches!(entry.stage, Stage::Asking | Stage::Releasing)
+            };
+            state.adopt_where(is_under_way, &self.commands);
+        }
+        self.send(Command::List { mutex, call });
     }
 
     pub fn close(&self, mutex: MutexId, call: Call) {

@@ -1,6 +1,6 @@
 //! The runtime with one server that says what a test tells it to say, on a clock that stands still until a test moves it.
 
-use crate::backend::{Ask, Backend, Event, Identity, Owner, Refusal, Released, Snapshot, Taken, Task};
+use crate::backend::{Ask, Backend, Event, Identity, Owner, Refusal, Released, Snapshot, Snapshots, Taken, Task};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::core::mode::Mode;
@@ -13,7 +13,7 @@ use crate::runtime::{Attempt, keeper};
 use crate::url::{self, Target};
 use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -111,6 +111,10 @@ impl Backend for Server {
 
     fn query(&self, _id: Arc<str>) -> Task<'_, Result<Snapshot>> {
         Box::pin(async { Ok(Snapshot::default()) })
+    }
+
+    fn list(&self, _known: BTreeSet<Arc<str>>) -> Task<'_, Result<Snapshots>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn close(&self) -> Task<'_, ()> {
@@ -293,7 +297,7 @@ fn word(notice: &Notice) -> String {
         Notice::Granted { .. } => "granted".into(),
         Notice::Busy => "busy".into(),
         Notice::Done => "done".into(),
-        Notice::Snapshot(_) => "snapshot".into(),
+        Notice::Snapshot(_) | Notice::Snapshots(_) => "snapshot".into(),
         Notice::Failed(error) => format!("failed {}", error.kind.code()),
         Notice::Lost(_) => "lost".into(),
         Notice::Disconnected => "disconnected".into(),
