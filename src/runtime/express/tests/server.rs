@@ -43,7 +43,8 @@ impl Redis {
         if !holds && may_queue {
             let channel = channel.map(str::to_owned);
             match lock.queue.iter_mut().find(|(other, _)| other == owner) {
-                Some(place) => place.1 = channel,
+                // The runtime's question sets the place; the lane's only joins.
+                Some(place) => place.1 = place.1.take().and(channel),
                 None => lock.queue.push_back((owner.into(), channel)),
             }
         }
@@ -94,7 +95,7 @@ impl World {
                     (2, [value, _ttl]) => format!(":{}\r\n", i32::from(self.redis.acquire_free(&id, &owner(value)))),
                     (_, [owner]) => format!(":{}\r\n", i32::from(self.free(&id, owner))),
                     (_, [owner, _, attempt, _, _, channel, _]) => {
-                        let may_queue = attempt == "wait";
+                        let may_queue = attempt == "join";
                         let answer = if self.redis.acquire(&id, owner, may_queue, Some(channel)) {
                             "*2\r\n$4\r\nheld\r\n$1\r\n-\r\n"
                         } else if may_queue {
