@@ -295,7 +295,7 @@ declare namespace Mutex {
     export interface LockOptions extends AcquireOptions {
         /**
          * Whether to take the lock from whoever holds it, at once and before all who wait: their holds are lost, with `ERR_LOCK_LOST`. Not for a shared
-         * lock. On `spm:` and Redis; elsewhere the call rejects with a `TypeError` of code `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`. Default `false`.
+         * lock. On `spm:`, Redis, etcd and Consul; elsewhere the call rejects with a `TypeError` of code `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`. Default `false`.
          */
         steal?: boolean
     }

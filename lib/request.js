@@ -120,7 +120,7 @@ class Request {
 
     /** Whether it waits for as long as it takes. */
     get isPatient () {
-        return this.#kind.wait && this.#timeout === undefined
+        return this.#kind.wait && !this.steal && this.#timeout === undefined
     }
 
     /**

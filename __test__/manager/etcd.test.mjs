@@ -7,4 +7,4 @@ import { suite } from "./suite.mjs"
 
 watchLeaks({ grace: 120_000 })
 const server = await etcd(after, { password: true })
-suite({ name: "etcd", url: (id, params) => server.url(id, { ...PATIENT, ...params }), listsAll: true })
+suite({ name: "etcd", url: (id, params) => server.url(id, { ...PATIENT, ...params }), listsAll: true, steals: true })

@@ -201,6 +201,16 @@ export function steal (world) {
         await (await waiting).release()
     })
 
+    test("steal: from the caller itself is no deadlock", async (t) => {
+        const locks = manager(t, world, { detectDeadlocks: true })
+        const name = fresh()
+        await assert.rejects(locks.withLock(name, async (lock) => {
+            const thief = await locks.lock(name, { steal: true })
+            assert.equal(lock.signal.reason.code, "ERR_LOCK_LOST")
+            await thief.release()
+        }), { code: "ERR_LOCK_LOST" })
+    })
+
     test("steal: those that waited so are ended by close()", async (t) => {
         const locks = manager(t, world)
         const id = fresh()

@@ -25,7 +25,7 @@ function parse (text) {
 const warn = (message, code) => process.emitWarning(message, { type: "MutexWarning", code: `IPC_MUTEX_${code}` })
 
 /** Those at which a lock can be taken from its holder, and its holder be told. */
-const STEALABLE = /^(?:spm:|rpm\+redis:)/i
+const STEALABLE = /^(?:spm:|rpm\+(?:redis|etcd|consul):)/i
 
 /**
  * Whether the locks of a URL can be stolen.

@@ -20,10 +20,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// After a session ended by itself, Consul keeps its keys closed for the lock delay, and tells nobody when that is over.
-const DELAYED: Duration = Duration::from_millis(50);
+pub const DELAYED: Duration = Duration::from_millis(50);
 
 /// How often a look at the lock may be out of date by the time of the step, before an error says so.
-const PERSISTENCE: u32 = 1000;
+pub const PERSISTENCE: u32 = 1000;
 
 /// A transaction that goes in, and what is true after it.
 struct Plan {
@@ -35,7 +35,7 @@ struct Plan {
 }
 
 /// What became of a transaction that should have made something.
-enum Attempted {
+pub enum Attempted {
     Done(Vec<Pair>),
     /// Something was not as it was read: read again.
     Stale(String),
@@ -276,7 +276,7 @@ impl Consul {
         })
     }
 
-    async fn attempt(
+    pub async fn attempt(
         &self,
         trace: &Rc<Trace>,
         sessions: &Rc<Sessions>,
@@ -334,7 +334,7 @@ impl Consul {
         record::readers(&format!("{}/{number}", self.context.identity.instance), unbroken)
     }
 
-    fn note(&self, ask: &Rc<Ask>, trace: &Trace, kind: HoldKind) {
+    pub fn note(&self, ask: &Rc<Ask>, trace: &Trace, kind: HoldKind) {
         trace.note(Hold {
             ask: ask.clone(),
             kind,
@@ -344,7 +344,7 @@ impl Consul {
 
     /// The server has granted: dates the hold by the last renewal that is proven, renews first if that is old, and sees to it that the hold
     /// is watched. `None` if it is over already.
-    async fn begin_hold(
+    pub async fn begin_hold(
         &self,
         ask: &Rc<Ask>,
         trace: &Rc<Trace>,
@@ -380,7 +380,7 @@ impl Consul {
         }))
     }
 
-    fn record(&self, ask: &Ask, sessions: &Sessions) -> Vec<u8> {
+    pub fn record(&self, ask: &Ask, sessions: &Sessions) -> Vec<u8> {
         Record::new(ask, &self.context.identity, &sessions.leads, &sessions.key).to_bytes()
     }
 }

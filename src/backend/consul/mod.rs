@@ -16,7 +16,8 @@
 //!    make beside its key, so a mark that stays for one `ttl` proves that it did not renew ([`liveness`]).
 //! 6. **First come, first served**: the order in which Consul created the tickets is the queue. Each waiter looks at the ticket before its
 //!    own, the first one at the leader key or the readers' keys. Whoever leaves moves the leader key to the session of the first in line and
-//!    deletes its ticket, in one transaction: the lock is never free in between ([`acquire`], [`release`]).
+//!    deletes its ticket, in one transaction: the lock is never free in between ([`acquire`], [`release`]). A thief moves it to its own
+//!    session, whoever has it locked ([`theft`]).
 //! 7. **Clearing away ends when the server has confirmed it, or with the sessions.** No failure ends it: the runtime asks again. What
 //!    is not renewed any more, Consul ends ([`release`], [`store`]).
 //! 8. **A blocking query runs to its end**: Consul counts it until then, whoever listens ([`watch`], [`loss`]).
@@ -25,7 +26,7 @@
 //! [`http`] has the connections, [`fault`] what may go wrong on them, [`hold`] what this process knows of its own asks, [`store`] its
 //! state; [`loss`] tells at once what is gone, [`idle`] deletes leader keys that nobody needs, [`legacy`] makes room for 1.1.2.
 //! The files use each other in one direction: keys, record, txn, fault, turns, http, watch, session, view, hold, together, store, idle, liveness, legacy,
-//! renewal, loss, release, acquire. What `store` has as state, `idle` and `liveness` give their meaning.
+//! renewal, loss, release, acquire, theft. What `store` has as state, `idle` and `liveness` give their meaning.
 
 mod acquire;
 mod fault;
@@ -41,6 +42,7 @@ mod release;
 mod renewal;
 mod session;
 mod store;
+mod theft;
 mod together;
 mod turns;
 mod txn;
@@ -140,7 +142,7 @@ impl Backend for Consul {
                 Attempt::Try => tokio::time::timeout(self.link.patience, self.strive(&ask))
                     .await
                     .unwrap_or_else(|_| Err(Refusal::Away(self.no_answer()))),
-                Attempt::Steal => Err(Refusal::cannot_steal(&ask)),
+                Attempt::Steal => self.steal(&ask).await,
             }
         })
     }

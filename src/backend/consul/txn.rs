@@ -25,6 +25,8 @@ pub enum Op {
     Delete(String),
     /// Deletes the key if it was last written at this index, or does not exist.
     DeleteAt(String, u64),
+    /// All keys that begin so, whoever has them locked.
+    DeleteTree(String),
     /// All keys below this prefix, as they are after the operations before.
     Tree(String),
 }
@@ -43,6 +45,7 @@ impl Op {
             }
             Op::Delete(key) => json!({ "Verb": "delete", "Key": key }),
             Op::DeleteAt(key, index) => json!({ "Verb": "delete-cas", "Key": key, "Index": index }),
+            Op::DeleteTree(key) => json!({ "Verb": "delete-tree", "Key": key }),
             Op::Tree(key) => json!({ "Verb": "get-tree", "Key": key }),
         };
         json!({ "KV": kv })

@@ -1,4 +1,4 @@
-//! The way of an exclusive ask to the main key: at once, or by a place in the queue.
+//! The way of an exclusive ask to the main key: at once, by a place in the queue, or by a theft.
 
 use super::bundle::{Answer, pair, pairs, revision};
 use super::fault::Fault;
@@ -9,7 +9,7 @@ use super::legacy::room::StandBack;
 use super::store::Etcd;
 use super::view::{View, name, pause};
 use crate::backend::{Ask, Attempt, Refusal, Taken};
-use etcd_client::{Compare, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
+use etcd_client::{Compare, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,7 +31,10 @@ impl Etcd {
         let value = value_of(ask, &self.context.identity);
         loop {
             let session = self.session(&keys).await?;
-            let mut contention = Contention::None;
+            let mut contention = match ask.attempt {
+                Attempt::Steal => Contention::Likely,
+                Attempt::Wait | Attempt::Try => Contention::None,
+            };
             let granted = match self.enter(ask, &keys, &value, &session).await {
                 Ok(Entered::Granted(revision)) => Ok(Some(revision)),
                 Ok(Entered::Busy) => return Err(Refusal::Busy),
@@ -69,6 +72,9 @@ impl Etcd {
     /// Every node writes whole transactions down, so where nobody else was seen lately, the first one comes without the way into
     /// the queue.
     async fn enter(&self, ask: &Ask, keys: &Keys, value: &[u8], session: &Session) -> Result<Entered, Fault> {
+        if ask.attempt == Attempt::Steal {
+            return self.seize(ask, keys, value, session.lease).await;
+        }
         if ask.attempt == Attempt::Wait && self.demand.is_in_demand(&ask.id) {
             return self.enter_or_queue(ask, keys, value, session.lease).await;
         }
@@ -84,6 +90,30 @@ impl Etcd {
             (None, Attempt::Try) => Ok(Entered::Busy),
             (None, Attempt::Wait | Attempt::Steal) => self.enter_or_queue(ask, keys, value, session.lease).await,
         }
+    }
+
+    /// Puts the main key over whatever it says, and deletes the readers' keys. What others do to the main key is bound to what they read
+    /// there, so none of that has an effect any more.
+    async fn seize(&self, ask: &Ask, keys: &Keys, value: &[u8], lease: i64) -> Result<Entered, Fault> {
+        let put = [
+            TxnOp::put(&*keys.main, value, Some(lease_of(lease))),
+            TxnOp::delete(keys.readers(), Some(DeleteOptions::new().with_prefix())),
+        ];
+        let txn = Txn::new()
+            // After a lost reply it may be ours already.
+            .when([keys.main_is(value)])
+            .and_then([TxnOp::get(&*keys.main, None)])
+            .or_else([TxnOp::txn(
+                Txn::new().when([keys.not_withdrawn(&ask.owner)]).and_then(put),
+            )]);
+        let response = self.first_message(&ask.owner, lease, self.counted(txn)).await?;
+        let since = match response.op_responses().first() {
+            Some(TxnOpResponse::Txn(put)) => put.succeeded().then(|| revision(&response)),
+            Some(TxnOpResponse::Get(main)) => main.kvs().first().map(KeyValue::mod_revision),
+            _ => None,
+        };
+        // Withdrawn: nobody waits for the answer.
+        Ok(since.map_or(Entered::Busy, Entered::Granted))
     }
 
     async fn enter_or_queue(&self, ask: &Ask, keys: &Keys, value: &[u8], lease: i64) -> Result<Entered, Fault> {

@@ -4,7 +4,8 @@
 //!
 //! 1. **Who holds a lock is told by its main key and nothing else** ([`keys`]): it exists while anybody holds the lock. Its value
 //!    names the exclusive holder, or says that readers are in, who have a key each. It is only ever changed by a transaction whose conditions
-//!    say that it still is what its author read ([`exclusive`], [`shared`], [`release`]). 1.1.2 takes the lock by creating it.
+//!    say that it still is what its author read ([`exclusive`], [`shared`], [`release`]), but for a theft, which puts it over whatever it says and
+//!    deletes the readers' keys. 1.1.2 takes the lock by creating it.
 //! 2. **A hold lives under its process's lease** ([`session`]), readers' common main key under one more that all of them renew
 //!    ([`shared`]): what a dead process held or waited for goes with its lease.
 //! 3. **A hold is believed in for as long as a lease that is proven to be renewed cannot have ended.** An answer to a
@@ -40,7 +41,7 @@ mod tests;
 mod view;
 mod watch;
 
-use crate::backend::{Ask, Attempt, Backend, Context, Owner, Refusal, Released, Snapshot, Snapshots, Taken, Task};
+use crate::backend::{Ask, Backend, Context, Owner, Refusal, Released, Snapshot, Snapshots, Taken, Task};
 use crate::clock;
 use crate::core::lease::Terms;
 use crate::core::mode::Mode;
@@ -113,7 +114,6 @@ impl Backend for Etcd {
     fn acquire(&self, ask: Rc<Ask>) -> Task<'_, Result<Taken, Refusal>> {
         Box::pin(async move {
             let answer = match ask.mode {
-                _ if ask.attempt == Attempt::Steal => return Err(Refusal::cannot_steal(&ask)),
                 Mode::Exclusive => self.acquire_exclusive(&ask).await,
                 Mode::Shared => self.acquire_shared(&ask).await,
             };
