@@ -19,7 +19,7 @@ import { PROFILE_HEAD, profileCells, requireCounters } from "../benches/harness/
 import { chart } from "../benches/harness/chart.mjs"
 import { machine } from "../benches/harness/machine.mjs"
 
-const GROUPS = [ "spm", "names", "mpm", "redis", "pgsql", "etcd", "consul", "rpm", "package" ]
+const GROUPS = [ "spm", "names", "mpm", "lpm", "redis", "pgsql", "etcd", "consul", "rpm", "package" ]
 /** Where the time of somebody else's processor is part of a lock's. */
 const PROFILED = [ "mpm", "redis", "pgsql", "etcd", "consul" ]
 
