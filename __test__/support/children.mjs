@@ -30,7 +30,8 @@ export function survivors () {
  * @param {string[]} [args]
  * @param {object} [options]
  * @param {Record<string, string>} [options.env] added to the environment
- * @param {string[]} [options.execArgv] options for Node
+ * @param {string} [options.execPath] what to start; Node by default
+ * @param {string[]} [options.execArgv] its options, before the program
  * @param {string} [options.cwd]
  * @param {"json" | "advanced"} [options.serialization] "advanced" by default: bigints and typed arrays may be sent
  * @returns {Promise<Child>} when the process exists
@@ -56,12 +57,12 @@ class Child {
     #messages = []
     #waiting = new Set()
 
-    constructor (script, args, { env, execArgv = [], cwd, serialization = "advanced" }) {
+    constructor (script, args, { env, execPath = process.execPath, execArgv = [], cwd, serialization = "advanced" }) {
         this.script = String(script)
         const inline = this.script.startsWith("data:")
         const entry = inline ? [ "--input-type=module", "--eval", `await import(${JSON.stringify(this.script)})` ] : []
         this.#process = fork(inline ? "" : script, args, {
-            execArgv: [ ...execArgv, ...entry ], cwd, serialization, stdio: [ "ignore", "pipe", "pipe", "ipc" ],
+            execPath, execArgv: [ ...execArgv, ...entry ], cwd, serialization, stdio: [ "ignore", "pipe", "pipe", "ipc" ],
             // the runner's own variable would turn the program into a test file
             env: { ...process.env, NODE_TEST_CONTEXT: undefined, NODE_V8_COVERAGE: undefined, ...env }
         })
