@@ -121,7 +121,7 @@ test("files have the folder's mode and are for nobody else, whatever the umask",
         process.umask(before)
     }
     const modes = readdirSync(folder).map((name) => `${name} ${(statSync(join(folder, name)).mode & 0o777).toString(8)}`)
-    assert.deepEqual(modes.sort(), [ "gate 660", "table-1 660", "wake-1 660" ])
+    assert.deepEqual(modes.sort(), [ "gate 660", "table-2 660", "wake-1 660" ])
 })
 
 test("a folder that does not exist is an error of open() that names it and the way out", options, async (t) => {

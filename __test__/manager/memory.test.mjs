@@ -1,6 +1,9 @@
 // Names that are used once leave nothing behind.
-import { test } from "node:test"
+import { after, test } from "node:test"
 import assert from "node:assert/strict"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { watchLeaks } from "../support/leaks.mjs"
 import { startChild } from "../support/children.mjs"
 
@@ -29,8 +32,12 @@ const program = (url, names) => new URL(`data:text/javascript,${encodeURICompone
     process.disconnect()
 `)}`)
 
-for (const [ url, names ] of [ [ "spm:", 100_000 ], [ "mpm:", 20_000 ] ])
-    test(`${url} ${names} names that are used once leave memory flat`, async (t) => {
+const folder = mkdtempSync(join(tmpdir(), "ipc-mutex-lpm-"))
+after(() => rmSync(folder, { recursive: true }))
+const machine = process.platform === "linux" ? [ [ `lpm:?dir=${encodeURIComponent(folder)}`, 20_000 ] ] : []
+
+for (const [ url, names ] of [ [ "spm:", 100_000 ], [ "mpm:", 20_000 ], ...machine ])
+    test(`${url.slice(0, 4)} ${names} names that are used once leave memory flat`, async (t) => {
         const child = await startChild(t, program(url, names), [], { execArgv: [ "--expose-gc" ] })
         const { heap, rss } = await child.message("used", { timeout: 300_000 })
         assert.ok(heap < NOISE, `the heap has grown by ${heap} bytes`)

@@ -35,11 +35,11 @@ test("an id that a URL can have is what the URL's path has", () => {
 })
 
 test("the constructor takes URLs without an id, and says of others what is wrong", () => {
-    const good = [ "spm:", "mpm:", "rpm+redis://h/", "rpm+redis://h", "rpm+redis://x:p@h:1/?ttl=5", "rpm+pgsql://u:p@h/", "rpm+pgsql://h/db/?ttl=5",
+    const good = [ "spm:", "mpm:", "lpm:", "lpm:?dir=/tmp", "rpm+redis://h/", "rpm+redis://h", "rpm+redis://x:p@h:1/?ttl=5", "rpm+pgsql://u:p@h/", "rpm+pgsql://h/db/?ttl=5",
         "rpm+consul://h/", "rpm+etcd://a,b:1/", new URL("rpm+redis://h/"), new URL("spm:") ]
     for (const url of good)
         new LockManager(url)
-    const bad = [ "lpm:", "spm:foo", "rpm+redis://h/foo", "rpm+redis://h/foo/", "rpm+pgsql://h/db", "rpm+pgsql://h/db/foo", "rpm+pgsql://h/?pair=1,2",
+    const bad = [ "lpm:foo", "lpm:?dir=tmp", "spm:foo", "rpm+redis://h/foo", "rpm+redis://h/foo/", "rpm+pgsql://h/db", "rpm+pgsql://h/db/foo", "rpm+pgsql://h/?pair=1,2",
         "foo:", "redis://h/", "", undefined, null, 5, "rpm+redis://", "rpm+redis:///", "rpm+redis://h/?ttl=never", "spm:?" + "a".repeat(5000) ]
     for (const url of bad)
         assert.throws(() => new LockManager(url), { code: "ERR_INVALID_URL" }, String(url))

@@ -1,15 +1,26 @@
 // Worker threads: what one thread has, all see; what a thread had that ends, is free; a lock can be stolen from another thread.
-import { test } from "node:test"
+import { after, test } from "node:test"
 import assert from "node:assert/strict"
 import diagnostics from "node:diagnostics_channel"
 import { Worker } from "node:worker_threads"
 import { once } from "node:events"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { watchLeaks } from "../support/leaks.mjs"
 import { waitFor } from "../support/waiting.mjs"
 import { LockManager, fresh, manager, opened, rejection, watch } from "./world.mjs"
 
 watchLeaks()
 const program = new URL("./thread.mjs", import.meta.url)
+
+function machine () {
+    if (process.platform !== "linux")
+        return []
+    const folder = mkdtempSync(join(tmpdir(), "ipc-mutex-lpm-"))
+    after(() => rmSync(folder, { recursive: true }))
+    return [ `lpm:?dir=${encodeURIComponent(folder)}` ]
+}
 
 /** A thread that does what it is told, see thread.mjs. */
 async function thread (t, url) {
@@ -22,10 +33,10 @@ async function thread (t, url) {
     return worker
 }
 
-for (const url of [ "spm:", "mpm:" ]) {
+for (const url of [ "spm:", "mpm:", ...machine() ]) {
     const world = { url: () => url }
 
-    test(`${url} a lock of one thread excludes the others, and query shows all threads`, async (t) => {
+    test(`${url.slice(0, 4)} a lock of one thread excludes the others, and query shows all threads`, async (t) => {
         const locks = manager(t, world)
         const name = `${fresh()} x`
         const worker = await thread(t, url)
@@ -45,7 +56,7 @@ for (const url of [ "spm:", "mpm:" ]) {
         await worker.told("granted")
     })
 
-    test(`${url} a thread that ends frees its lock, and leaves the queue`, async (t) => {
+    test(`${url.slice(0, 4)} a thread that ends frees its lock, and leaves the queue`, async (t) => {
         const locks = manager(t, world)
         const name = fresh()
         const [ holder, waiter ] = [ await thread(t, url), await thread(t, url) ]

@@ -8,7 +8,7 @@ const { idOf } = require("./names.js")
 const LONGEST = 4096
 
 /** A URL of a manager: everything that names the coordinator, the empty place of an id, and the query. */
-const LOCAL = /^((?:spm|mpm):)(\?[^#]*)?$/
+const LOCAL = /^((?:spm|mpm|lpm):)(\?[^#]*)?$/
 const REMOTE = /^(rpm\+[a-z]+:\/\/[^/?#]*)(\/[^?#]*)?(\?[^#]*)?(?:#.*)?$/
 /** What may stand before an id. */
 const DATABASE = /^\/[^/]+\/$/
@@ -25,8 +25,6 @@ class Place {
      * @throws {MutexError} ERR_INVALID_URL
      */
     constructor (text) {
-        if (typeof text === "string" && text.startsWith("lpm:"))
-            throw new MutexError("ERR_INVALID_URL", "a lock manager does not reach as far as \"lpm:\" yet: use a mutex for each lock there")
         const found = typeof text === "string" ? LOCAL.exec(text) ?? REMOTE.exec(text) : null
         if (found === null)
             // Says what is wrong, unless it is a mutex's.
@@ -69,6 +67,6 @@ class Place {
 }
 
 const withId = () => new MutexError("ERR_INVALID_URL",
-    "a lock manager's URL has no id, as in \"spm:\", \"rpm+redis://localhost/\" or \"rpm+pgsql://localhost/<database>/\": names are given to its methods")
+    "a lock manager's URL has no id, as in \"spm:\", \"lpm:\", \"rpm+redis://localhost/\" or \"rpm+pgsql://localhost/<database>/\": names are given to its methods")
 
 module.exports = { Place }

@@ -25,6 +25,11 @@ class LpmModel {
         this.handle = handle
     }
 
+    /** @param {LpmModel} other is open at the same folder */
+    openWith (other) {
+        this.handle = native.machineOpenWith(port.enter(), other.handle, this.session.id, this.label)
+    }
+
     ask (request) {
         const asked = new Asked(this, request)
         request.key = port.listen(asked)
@@ -69,6 +74,14 @@ class LpmModel {
         if (typeof text !== "string")
             throw failure(text)
         return snapshot.parse(text)
+    }
+
+    /** All locks of the folder, also those of other processes. */
+    async queryAll () {
+        const text = native.machineSnapshots(this.handle)
+        if (typeof text !== "string")
+            throw failure(text)
+        return snapshot.parseAll(text)
     }
 
     async close (holds) {

@@ -2,7 +2,7 @@
 //! later comes through the inbox.
 
 use super::environment::{self, find};
-use super::event::{Event, snapshot_json};
+use super::event::{Event, snapshot_json, snapshots_json};
 use super::raw::{Function, Js, Value, entry};
 use crate::clock;
 use crate::core::attempt::Attempt;
@@ -10,7 +10,7 @@ use crate::core::mode::Mode;
 use crate::core::table::Outcome;
 use crate::error::{Error, Kind, Result};
 use crate::runtime;
-use crate::shared_table::{Hash, Member, Seen, Tell, Who, hash};
+use crate::shared_table::{self, Crowd, Member, Seen, Tell, Who, effective_user, hash};
 use crate::url::{self, Target};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -20,11 +20,13 @@ use std::sync::{Arc, LazyLock};
 
 pub const FUNCTIONS: &[Function] = &[
     ("machineOpen", open),
+    ("machineOpenWith", open_with),
     ("machineRequest", request),
     ("machineRelease", release),
     ("machineCancel", cancel),
     ("machineHeld", held),
     ("machineSnapshot", snapshot),
+    ("machineSnapshots", snapshots),
     ("machineClose", close),
     ("machinePath", path),
 ];
@@ -34,7 +36,8 @@ pub const FUNCTIONS: &[Function] = &[
 struct Handle {
     environment: u32,
     folder: Option<PathBuf>,
-    hash: Hash,
+    id: Arc<str>,
+    hash: shared_table::Hash,
     label: Option<String>,
     member: Arc<Member>,
 }
@@ -46,8 +49,15 @@ struct Handles {
 }
 
 static HANDLES: LazyLock<Mutex<Handles>> = LazyLock::new(Mutex::default);
-/// One membership per folder.
-static MEMBERS: LazyLock<Mutex<HashMap<Option<PathBuf>, Arc<Member>>>> = LazyLock::new(Mutex::default);
+static MEMBERS: LazyLock<Mutex<HashMap<Place, Arc<Member>>>> = LazyLock::new(Mutex::default);
+
+/// What has one membership each.
+#[derive(PartialEq, Eq, Hash)]
+enum Place {
+    Folder(PathBuf),
+    /// A process can become another user.
+    User(u32),
+}
 
 struct ToInbox;
 
@@ -74,14 +84,15 @@ fn push(environment: u32, event: Event) {
 /// The membership of this process in a folder's table; a new one if that table was deleted.
 fn member_of(folder: Option<&PathBuf>) -> Result<Arc<Member>> {
     let mut members = MEMBERS.lock();
-    let key = folder.cloned();
-    if let Some(member) = members.get(&key)
+    let place = folder.map_or_else(|| Place::User(effective_user()), |folder| Place::Folder(folder.clone()));
+    if let Some(member) = members.get(&place)
         && !member.is_lost()
     {
         return Ok(Arc::clone(member));
     }
+    members.retain(|_, member| !member.is_lost());
     let member = Member::join(folder.map(PathBuf::as_path), environment::host(), Arc::new(ToInbox))?;
-    members.insert(key, Arc::clone(&member));
+    members.insert(place, Arc::clone(&member));
     Ok(member)
 }
 
@@ -120,13 +131,17 @@ fn open_handle(environment: u32, text: &str, label: Option<String>) -> Result<u3
     let Target::Lpm { id, dir } = url::parse(text)?.target else {
         return Err(Error::new(Kind::InvalidUrl, "not the URL of a lock of the machine"));
     };
-    let handle = Handle {
+    Ok(keep(Handle {
         environment,
         hash: hash(&id),
+        id: id.into(),
         label,
         member: member_of(dir.as_ref())?,
         folder: dir,
-    };
+    }))
+}
+
+fn keep(handle: Handle) -> u32 {
     let mut handles = HANDLES.lock();
     loop {
         handles.last = handles.last.wrapping_add(1).max(1);
@@ -136,7 +151,7 @@ fn open_handle(environment: u32, text: &str, label: Option<String>) -> Result<u3
     }
     let number = handles.last;
     handles.open.insert(number, handle);
-    Ok(number)
+    number
 }
 
 entry! {
@@ -146,6 +161,21 @@ entry! {
             Ok(handle) => js.object(&[("handle", js.number(f64::from(handle)))]),
             Err(error) => js.object(&[("error", js.error(&error))]),
         }
+    }
+}
+
+entry! {
+    /// `machineOpenWith(env, other, id, label)`: a handle of another lock of the same folder, by its id.
+    open_with(4) |js, args| {
+        let Ok(other) = find_handle(js.u32(args[1])) else { return js.number(0.0) };
+        let id = js.string(args[2]).unwrap_or_default();
+        js.number(f64::from(keep(Handle {
+            environment: js.u32(args[0]),
+            hash: hash(&id),
+            id: id.into(),
+            label: js.string(args[3]),
+            ..other
+        })))
     }
 }
 
@@ -163,7 +193,7 @@ entry! {
                 label: handle.label,
                 since: clock::coarse_wall_ms(),
             };
-            handle.member.request(&handle.hash, mode, attempt, &who)
+            handle.member.request(&handle.id, &handle.hash, mode, attempt, &who)
         });
         match answer {
             Ok(Outcome::Granted(_, token)) => js.bigint(token.0),
@@ -202,10 +232,17 @@ entry! {
     /// `machineSnapshot(handle)`: the text that `lib/snapshot.js` reads, or an error as an object.
     snapshot(1) |js, args| {
         match current(js.u32(args[0])).and_then(|handle| handle.member.snapshot(&handle.hash)) {
-            Ok((held, pending)) => js.text(&snapshot_json(&runtime::Snapshot {
-                held: held.into_iter().map(described).collect(),
-                pending: pending.into_iter().map(described).collect(),
-            })),
+            Ok(seen) => js.text(&snapshot_json(&shown(seen))),
+            Err(error) => js.error(&error),
+        }
+    }
+}
+
+entry! {
+    /// `machineSnapshots(handle)`: the same for all locks of the handle's folder.
+    snapshots(1) |js, args| {
+        match current(js.u32(args[0])).and_then(|handle| handle.member.snapshots()) {
+            Ok(all) => js.text(&snapshots_json(&all.into_iter().map(|(id, seen)| (id.into(), shown(seen))).collect::<Vec<_>>())),
             Err(error) => js.error(&error),
         }
     }
@@ -223,6 +260,13 @@ entry! {
     /// `machinePath(handle)`: where the table is.
     path(1) |js, args| {
         find_handle(js.u32(args[0])).map_or(ptr::null_mut(), |handle| js.text(&handle.member.path().to_string_lossy()))
+    }
+}
+
+fn shown((held, pending): Crowd) -> runtime::Snapshot {
+    runtime::Snapshot {
+        held: held.into_iter().map(described).collect(),
+        pending: pending.into_iter().map(described).collect(),
     }
 }
 

@@ -6,11 +6,12 @@ use super::system;
 use super::table::Table;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// File systems whose files several machines or a machine and its guests can write, and whose mapped memory is then not the same for all:
 /// NFS, SMB (three), 9p, FUSE and virtiofs, Ceph, AFS, Coda, OCFS2, GFS2.
@@ -35,8 +36,8 @@ const LAYOUTS: u64 = 255;
 /// The files of one folder, open, with this process inside.
 pub struct Files {
     pub folder: PathBuf,
-    /// Mode of all files, from that of the folder.
-    pub mode: u32,
+    /// What the files get from the folder.
+    rights: Rights,
     /// Its locks: the table's mutex, and the lives of the members.
     pub file: Arc<File>,
     pub table: Table,
@@ -48,6 +49,8 @@ impl Files {
     /// Whether the folder still has this table. Once it has not, others make another one. A folder that cannot be looked at says nothing.
     pub fn are_in_place(&self) -> bool {
         match (self.file.metadata(), self.path().symlink_metadata()) {
+            // A touch behind the end of a truncated file would kill the process.
+            (Ok(ours), _) if ours.len() != BYTES as u64 => false,
             (Ok(ours), Ok(there)) => ours.dev() == there.dev() && ours.ino() == there.ino(),
             (_, Err(error)) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
             _ => true,
@@ -61,27 +64,55 @@ impl Files {
     /// The FIFO of a slot, for both sides.
     pub fn fifo(&self, slot: u32) -> io::Result<File> {
         let path = self.folder.join(format!("wake-{slot}"));
-        match system::make_fifo(&path, self.mode) {
-            Ok(()) => std::fs::set_permissions(&path, Permissions::from_mode(self.mode))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        let is_new = match system::make_fifo(&path, self.rights.mode) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error),
-        }
+        };
         let fifo = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
             .open(path)?;
         let is_fifo = std::os::unix::fs::FileTypeExt::is_fifo(&fifo.metadata()?.file_type());
-        if is_fifo {
-            Ok(fifo)
-        } else {
-            Err(io::ErrorKind::InvalidData.into())
+        if !is_fifo {
+            return Err(io::ErrorKind::InvalidData.into());
         }
+        if is_new {
+            self.rights.give(&fifo)?;
+        }
+        Ok(fifo)
     }
 
     /// Lets others in, when this process is a member.
     pub fn entered(&self) -> io::Result<()> {
         system::lock(&self.gate, system::NONE, ENTRANCE)
+    }
+}
+
+/// Who may use the files: whoever may use the folder, whatever the umask of who makes them, and whoever that is.
+#[derive(Clone, Copy)]
+struct Rights {
+    mode: u32,
+    user: u32,
+    group: u32,
+}
+
+impl Rights {
+    fn of(folder: &Metadata) -> Self {
+        Self {
+            mode: folder.mode() & 0o666,
+            user: folder.uid(),
+            group: folder.gid(),
+        }
+    }
+
+    fn give(&self, file: &File) -> io::Result<()> {
+        // Only root gives a file away, and only a member of a group gives it to the group.
+        if fchown(file, Some(self.user), Some(self.group)).is_err() {
+            let _ = fchown(file, None, Some(self.group));
+        }
+        file.set_permissions(Permissions::from_mode(self.mode))
     }
 }
 
@@ -121,7 +152,7 @@ pub fn open(given: Option<&Path>) -> Result<Files> {
             "is on a network or guest file system, which cannot share memory",
         ));
     }
-    enter(&folder, status.mode() & 0o666).map_err(|error| match error.kind() {
+    enter(&folder, Rights::of(&status)).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => refused(
             &folder,
             "is in use by processes with another version of this package: end them first",
@@ -130,10 +161,10 @@ pub fn open(given: Option<&Path>) -> Result<Files> {
     })
 }
 
-fn enter(folder: &Path, mode: u32) -> io::Result<Files> {
+fn enter(folder: &Path, rights: Rights) -> io::Result<Files> {
     let gate = loop {
         let path = folder.join("gate");
-        let gate = open_file(&path, mode)?;
+        let gate = open_gate(&path, rights)?;
         system::lock(&gate, system::WRITE, ENTRANCE)?;
         // The folder may have been deleted while this one waited.
         let (ours, there) = (gate.metadata()?, path.symlink_metadata()?);
@@ -148,12 +179,12 @@ fn enter(folder: &Path, mode: u32) -> io::Result<Files> {
             return Err(io::ErrorKind::AddrInUse.into());
         }
     }
-    let file = Arc::new(open_file(&table_in(folder), mode)?);
+    let file = Arc::new(open_file(&table_in(folder), rights)?);
     let table = prepare(&file)?;
     system::lock(&gate, system::READ, layout)?;
     Ok(Files {
         folder: folder.to_path_buf(),
-        mode,
+        rights,
         file,
         table,
         gate,
@@ -214,17 +245,31 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// A file for this process and its children's children, never through a link, whatever the umask.
-fn open_file(path: &Path, mode: u32) -> io::Result<File> {
+/// The gate. Its first user may be about to let another user in; nobody makes other files but behind the gate.
+fn open_gate(path: &Path, rights: Rights) -> io::Result<File> {
+    let mut left = 20;
+    loop {
+        match open_file(path, rights) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && left > 0 => {
+                left -= 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// A file for this process and all others that may use the folder, never through a link.
+fn open_file(path: &Path, rights: Rights) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(true)
         .write(true)
-        .mode(mode)
+        .mode(rights.mode)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = match options.clone().create_new(true).open(path) {
         Ok(file) => {
-            file.set_permissions(Permissions::from_mode(mode))?;
+            rights.give(&file)?;
             file
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path)?,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// How often those who wait look whether anybody before them has died unheard .
+/// How often those who wait look whether anybody before them has died unheard.
 const CHECK: Duration = Duration::from_secs(2);
 /// The same, while somebody before them cannot be watched.
 const CLOSE_CHECK: Duration = Duration::from_millis(100);
@@ -61,25 +61,26 @@ fn keep(member: &Member, bell: &File) {
         let sweep = !ended.is_empty() || due.is_some_and(|due| Instant::now() >= due);
         let Some(attended) = member.attend(sweep) else { return };
         let mut is_new = false;
-        if let Some(before) = attended.before {
+        let before = attended.before;
+        if attended.is_complete {
             watched.retain(|process, _| before.contains(process));
             is_unwatched = false;
-            for process in before.iter().filter(|process| !ended.contains(process)) {
-                if watched.contains_key(process) || watched.len() >= WATCHED {
-                    continue;
-                }
-                match (process.space == member.space()).then(|| system::watch_process(process.pid)) {
-                    Some(Ok(watch)) => {
-                        watched.insert(*process, watch);
-                        is_new = true;
-                    }
-                    // It may have ended, or is of another namespace.
-                    _ => is_unwatched = true,
-                }
-            }
-            // A child that it left behind may have kept the lock of its life.
-            is_unwatched |= before.iter().any(|process| ended.contains(process));
         }
+        for process in before.iter().filter(|process| !ended.contains(process)) {
+            if watched.contains_key(process) || watched.len() >= WATCHED {
+                continue;
+            }
+            match (process.space == member.space()).then(|| system::watch_process(process.pid)) {
+                Some(Ok(watch)) => {
+                    watched.insert(*process, watch);
+                    is_new = true;
+                }
+                // It may have ended, or is of another namespace.
+                _ => is_unwatched = true,
+            }
+        }
+        // A child that it left behind may have kept the lock of its life.
+        is_unwatched |= before.iter().any(|process| ended.contains(process));
         let pause = match attended.is_waiting {
             false if folder.is_some() => None,
             // A process that ended before it was watched, and whose pid may be another's by now, is found by one more sweep.

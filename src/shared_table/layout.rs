@@ -1,7 +1,7 @@
 //! Where everything is in the file, in words of 32 bits. Whoever changes anything here gives the layout another number.
 
 /// The number of this layout.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 /// How a table begins.
 pub const MAGIC: u32 = 0x784d_4c31;
 
@@ -16,6 +16,8 @@ pub const REQUEST_HIGH: usize = 10;
 pub const PLACE_FREE: usize = 11;
 pub const PLACE_HIGH: usize = 12;
 pub const LAST_EPOCH: usize = 13;
+pub const TEXT_FREE: usize = 14;
+pub const TEXT_HIGH: usize = 15;
 
 pub const UNDO: usize = 1024;
 pub const UNDO_CAPACITY: usize = 4096;
@@ -49,6 +51,9 @@ pub const PLACE_WORDS: usize = 16;
 pub const PLACE_NEXT: usize = 0;
 pub const PLACE_HOLDERS: usize = 1;
 pub const PLACE_WAITERS: usize = 3;
+/// The text of its id: length, and first record.
+pub const PLACE_ID_BYTES: usize = 5;
+pub const PLACE_ID: usize = 6;
 pub const PLACE_HASH: usize = 8;
 pub const HASH_WORDS: usize = 8;
 
@@ -76,7 +81,15 @@ pub const REQUEST_THREAD: usize = 15;
 pub const REQUEST_LABEL: usize = 16;
 pub const LABEL_BYTES: usize = 60;
 
-pub const WORDS: usize = REQUESTS + REQUEST_COUNT as usize * REQUEST_WORDS;
+/// The ids of the places, in pieces.
+pub const TEXTS: usize = REQUESTS + REQUEST_COUNT as usize * REQUEST_WORDS;
+pub const TEXT_COUNT: u32 = 64 * 1024;
+pub const TEXT_WORDS: usize = 16;
+/// The next piece, or the next free one.
+pub const TEXT_NEXT: usize = 0;
+pub const TEXT_BYTES: usize = (TEXT_WORDS - 1) * 4;
+
+pub const WORDS: usize = TEXTS + TEXT_COUNT as usize * TEXT_WORDS;
 pub const BYTES: usize = WORDS * 4;
 
 /// Disk space is asked for in pieces of this size.

@@ -39,6 +39,15 @@ pub const REQUEST: Kind = Kind {
     link: REQUEST_IN_SLOT + 1,
 };
 
+pub const TEXT: Kind = Kind {
+    free: TEXT_FREE,
+    high: TEXT_HIGH,
+    base: TEXTS,
+    words: TEXT_WORDS,
+    count: TEXT_COUNT,
+    link: TEXT_NEXT,
+};
+
 /// Asks the file system for room: first byte and length.
 pub type Reserve = Box<dyn Fn(usize, usize) -> bool + Send + Sync>;
 
@@ -93,14 +102,20 @@ impl Memory {
     pub fn remove(&self, list: List, number: u32) -> Result<()> {
         let links = self.record(REQUEST, number)? + list.links;
         let (before, after) = (self.load(links)?, self.load(links + 1)?);
-        match before {
-            0 => self.store(list.ends, after)?,
-            before => self.store(self.record(REQUEST, before)? + list.links + 1, after)?,
+        let to_it = match before {
+            0 => list.ends,
+            before => self.record(REQUEST, before)? + list.links + 1,
+        };
+        let back_to_it = match after {
+            0 => list.ends + 1,
+            after => self.record(REQUEST, after)? + list.links,
+        };
+        // Who takes the first member again and again would never end if it stayed the first.
+        if self.load(to_it)? != number || self.load(back_to_it)? != number {
+            return Err(Fault::Damaged);
         }
-        match after {
-            0 => self.store(list.ends + 1, before),
-            after => self.store(self.record(REQUEST, after)? + list.links, before),
-        }
+        self.store(to_it, after)?;
+        self.store(back_to_it, before)
     }
 
     /// All members, in order.
@@ -124,21 +139,29 @@ impl Memory {
             end -= 1;
         }
         self.store(at, end as u32)?;
-        for (number, four) in text.as_bytes()[..end].chunks(4).enumerate() {
-            let mut word = [0; 4];
-            word[..four.len()].copy_from_slice(four);
-            self.store(at + 1 + number, u32::from_le_bytes(word))?;
-        }
-        Ok(())
+        self.store_bytes(at + 1, &text.as_bytes()[..end])
     }
 
     pub fn load_text(&self, at: usize, bytes: usize) -> Result<String> {
         let length = (self.load(at)? as usize).min(bytes);
-        let mut text = Vec::with_capacity(length + 3);
-        for number in 0..length.div_ceil(4) {
-            text.extend(self.load(at + 1 + number)?.to_le_bytes());
+        Ok(String::from_utf8_lossy(&self.load_bytes(at + 1, length)?).into_owned())
+    }
+
+    pub fn store_bytes(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        for (number, four) in bytes.chunks(4).enumerate() {
+            let mut word = [0; 4];
+            word[..four.len()].copy_from_slice(four);
+            self.store(at + number, u32::from_le_bytes(word))?;
         }
-        text.truncate(length);
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(())
+    }
+
+    pub fn load_bytes(&self, at: usize, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(length + 3);
+        for number in 0..length.div_ceil(4) {
+            bytes.extend(self.load(at + number)?.to_le_bytes());
+        }
+        bytes.truncate(length);
+        Ok(bytes)
     }
 }

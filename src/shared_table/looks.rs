@@ -3,8 +3,8 @@
 use super::layout::*;
 use super::lists::{PLACE, REQUEST};
 use super::memory::{Fault, Result};
+use super::table::{Crowd, Process, Seen, Slot};
 use super::table::{Hash, Table, Who, holders, number, slot_at, waiters};
-use super::table::{Process, Seen, Slot};
 use crate::core::ids::{Ticket, Token};
 use crate::core::mode::Mode;
 use std::collections::HashSet;
@@ -51,11 +51,28 @@ impl Table {
     }
 
     /// Holders and waiters of lock `hash`, in order.
-    pub fn snapshot(&self, hash: &Hash) -> Result<(Vec<Seen>, Vec<Seen>)> {
+    pub fn snapshot(&self, hash: &Hash) -> Result<Crowd> {
         let Some(place) = self.find(hash)? else {
             return Ok((Vec::new(), Vec::new()));
         };
-        let at = self.memory.record(PLACE, place)?;
+        self.snapshot_at(self.memory.record(PLACE, place)?)
+    }
+
+    /// The same of all locks, with their ids.
+    pub fn snapshots(&self) -> Result<Vec<(String, Crowd)>> {
+        let (mut all, mut count) = (Vec::new(), 0);
+        for at in self.places()? {
+            let seen = self.snapshot_at(at)?;
+            count += seen.0.len() + seen.1.len();
+            if count > REQUEST_COUNT as usize {
+                return Err(Fault::Damaged);
+            }
+            all.push((self.id(at)?, seen));
+        }
+        Ok(all)
+    }
+
+    fn snapshot_at(&self, at: usize) -> Result<Crowd> {
         let seen = |list| {
             self.memory
                 .members(list)?

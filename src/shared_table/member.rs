@@ -5,7 +5,8 @@ use super::keeper;
 use super::layout::LIVES;
 use super::memory::{self, Fault};
 use super::system;
-use super::table::{Alive, Ask, Grant, Hash, Process, Seen, Slot, Table, Who};
+use super::table::{Alive, Ask, Crowd, Grant, Hash, Process, Slot, Table, Who};
+use super::waits::Waits;
 use crate::core::attempt::Attempt;
 use crate::core::ids::{Ticket, Token};
 use crate::core::mode::Mode;
@@ -27,7 +28,7 @@ fn life(slot: Slot) -> u64 {
 }
 
 /// A request as the process's threads name it: environment and number.
-type Name = (u32, u32);
+pub(super) type Name = (u32, u32);
 
 /// Hears what happens to requests, and must not call the member.
 pub trait Tell: Send + Sync {
@@ -48,18 +49,19 @@ pub struct Member {
 struct Inner {
     files: Files,
     slot: Slot,
-    waiting: HashMap<Name, (Ticket, Hash)>,
+    waiting: Waits,
     held: HashMap<Name, Ticket>,
     fifos: HashMap<u32, File>,
-    /// Whether the keeper has not seen all waits yet.
-    has_new_waits: bool,
     is_lost: bool,
 }
 
 /// What the keeper has to know.
+#[derive(Default)]
 pub(super) struct Attended {
-    /// The processes before those of this one that wait; `None` if that was not looked at.
-    pub before: Option<Vec<Process>>,
+    /// Processes that are before this one at a lock that it waits for.
+    pub before: Vec<Process>,
+    /// Whether these are all.
+    pub is_complete: bool,
     pub is_waiting: bool,
 }
 
@@ -117,10 +119,9 @@ impl Member {
             inner: Mutex::new(Inner {
                 files,
                 slot,
-                waiting: HashMap::new(),
+                waiting: Waits::default(),
                 held: HashMap::new(),
                 fifos: HashMap::new(),
-                has_new_waits: false,
                 is_lost: false,
             }),
             tell,
@@ -140,12 +141,13 @@ impl Member {
     }
 
     /// Asks for a lock. `who` names the request; a grant that comes later is told.
-    pub fn request(&self, hash: &Hash, mode: Mode, attempt: Attempt, who: &Who) -> Result<Outcome> {
+    pub fn request(&self, id: &str, hash: &Hash, mode: Mode, attempt: Attempt, who: &Who) -> Result<Outcome> {
         let mut inner = self.inner.lock();
-        let answer = self.act(&mut inner, |table, slot, alive, granted| {
-            let slot = slot.number;
+        let answer = self.act(&mut inner, |table, inner, alive, granted| {
+            let slot = inner.slot.number;
             table.request(
                 &Ask {
+                    id,
                     hash,
                     slot,
                     mode,
@@ -160,9 +162,9 @@ impl Member {
         match answer {
             Outcome::Granted(ticket, _) => drop(inner.held.insert(name, ticket)),
             Outcome::Queued(ticket) => {
-                inner.waiting.insert(name, (ticket, *hash));
-                inner.has_new_waits = true;
-                system::ring(&self.bell);
+                if inner.waiting.add(name, ticket, *hash) {
+                    system::ring(&self.bell);
+                }
             }
             Outcome::Busy => {}
         }
@@ -175,9 +177,10 @@ impl Member {
     }
 
     fn release_in(&self, inner: &mut Inner, name: Name) -> Result<()> {
+        self.look(inner).map_err(|_| lost())?;
         let ticket = inner.held.remove(&name).ok_or_else(lost)?;
-        match self.act(inner, |table, slot, _, granted| {
-            table.release(ticket, slot.number, granted)
+        match self.act(inner, |table, inner, _, granted| {
+            table.release(ticket, inner.slot.number, granted)
         })? {
             true => Ok(()),
             false => Err(lost()),
@@ -190,9 +193,9 @@ impl Member {
     }
 
     fn cancel_in(&self, inner: &mut Inner, name: Name) {
-        if let Some((ticket, _)) = inner.waiting.remove(&name) {
-            let cancelled = self.act(inner, |table, slot, _, granted| {
-                table.cancel(ticket, slot.number, granted)
+        if let Some(ticket) = inner.waiting.remove(name) {
+            let cancelled = self.act(inner, |table, inner, _, granted| {
+                table.cancel(ticket, inner.slot.number, granted)
             });
             if cancelled != Ok(Cancelled::AlreadyGranted) {
                 return;
@@ -205,9 +208,13 @@ impl Member {
     /// Ends all requests of a thread, those that wait first.
     pub fn environment_gone(&self, environment: u32) {
         let mut inner = self.inner.lock();
-        let is_its = |name: &&Name| name.0 == environment;
-        let waiting: Vec<Name> = inner.waiting.keys().filter(is_its).copied().collect();
-        let held: Vec<Name> = inner.held.keys().filter(is_its).copied().collect();
+        let waiting = inner.waiting.of_environment(environment);
+        let held: Vec<Name> = inner
+            .held
+            .keys()
+            .filter(|name| name.0 == environment)
+            .copied()
+            .collect();
         for name in waiting.into_iter().chain(held) {
             self.cancel_in(&mut inner, name);
         }
@@ -220,10 +227,18 @@ impl Member {
     }
 
     /// Holders and waiters of a lock.
-    pub fn snapshot(&self, hash: &Hash) -> Result<(Vec<Seen>, Vec<Seen>)> {
+    pub fn snapshot(&self, hash: &Hash) -> Result<Crowd> {
         self.act(&mut self.inner.lock(), |table, _, alive, granted| {
             table.sweep(hash, alive, granted)?;
             table.snapshot(hash)
+        })
+    }
+
+    /// The same of all locks, with their ids.
+    pub fn snapshots(&self) -> Result<Vec<(String, Crowd)>> {
+        self.act(&mut self.inner.lock(), |table, _, alive, granted| {
+            table.sweep_all(alive, granted)?;
+            table.snapshots()
         })
     }
 
@@ -232,49 +247,31 @@ impl Member {
         let mut inner = self.inner.lock();
         self.look(&mut inner).ok()?;
         if inner.waiting.is_empty() {
-            return Some(Attended {
-                before: None,
-                is_waiting: false,
-            });
+            return Some(Attended::default());
         }
-        let look = std::mem::take(&mut inner.has_new_waits) || sweep;
-        let waiting: Vec<_> = inner
-            .waiting
-            .iter()
-            .map(|(name, &(ticket, hash))| (*name, ticket, hash))
-            .collect();
-        let seen = self.act(&mut inner, |table, slot, alive, granted| {
+        let unseen = inner.waiting.unseen();
+        let seen = self.act(&mut inner, |table, inner, alive, granted| {
+            let Inner { slot, waiting, .. } = inner;
             let mut before = HashSet::new();
-            if look {
-                for hash in waiting.iter().map(|(_, _, hash)| hash).collect::<HashSet<_>>() {
-                    if sweep {
-                        table.sweep(hash, alive, granted)?;
-                    }
-                    before.extend(
-                        table
-                            .processes(hash)?
-                            .into_iter()
-                            .filter(|process| process.slot != slot),
-                    );
+            for hash in waiting.locks().filter(|hash| sweep || unseen.contains(*hash)) {
+                if sweep {
+                    table.sweep(hash, alive, granted)?;
                 }
+                let processes = table.processes(hash)?;
+                before.extend(processes.into_iter().filter(|process| process.slot != *slot));
             }
-            let mut held = Vec::new();
-            for &(name, ticket, _) in &waiting {
-                if let Some(Some(token)) = table.state(ticket, slot.number)? {
-                    held.push((name, token));
-                }
-            }
+            let held = waiting.granted(|ticket| table.state(ticket, slot.number))?;
             Ok((before, held))
         });
         // A table that cannot be used now is looked at again.
-        let before = seen.ok().map(|(before, held)| {
-            for (name, token) in held {
-                self.grant(&mut inner, name, token);
-            }
-            before.into_iter().collect()
-        });
+        let is_complete = sweep && seen.is_ok();
+        let (before, held) = seen.unwrap_or_default();
+        for (name, token) in held {
+            self.grant(&mut inner, name, token);
+        }
         Some(Attended {
-            before: before.filter(|_| look),
+            before: before.into_iter().collect(),
+            is_complete,
             is_waiting: !inner.waiting.is_empty(),
         })
     }
@@ -298,14 +295,15 @@ impl Member {
     fn act<R>(
         &self,
         inner: &mut Inner,
-        act: impl FnOnce(&Table, Slot, Alive, &mut Vec<Grant>) -> memory::Result<R>,
+        act: impl FnOnce(&Table, &Inner, Alive, &mut Vec<Grant>) -> memory::Result<R>,
     ) -> Result<R> {
         self.look(inner)?;
         let mut granted = Vec::new();
-        let Inner { files, slot, .. } = &*inner;
+        let ours = &*inner;
+        let Inner { files, slot, .. } = ours;
         let alive =
             |other| other == *slot || system::is_locked(&files.file, system::READ, life(other), 1).unwrap_or(true);
-        let result = inside(files, |table| act(table, *slot, &alive, &mut granted));
+        let result = inside(files, |table| act(table, ours, &alive, &mut granted));
         self.wake(inner, granted);
         result
     }
@@ -336,7 +334,7 @@ impl Member {
 
     /// The table says that a wait is a hold; told once.
     fn grant(&self, inner: &mut Inner, name: Name, token: Token) {
-        if let Some((ticket, _)) = inner.waiting.remove(&name) {
+        if let Some(ticket) = inner.waiting.remove(name) {
             inner.held.insert(name, ticket);
             self.tell.granted(name.0, name.1, token.0);
         }
@@ -354,7 +352,7 @@ impl Member {
             for ((environment, number), _) in inner.held.drain() {
                 self.tell.lost(environment, number, lost());
             }
-            for ((environment, number), _) in inner.waiting.drain() {
+            for (environment, number) in inner.waiting.take() {
                 self.tell.failed(environment, number, deleted());
             }
             // Whoever still sees the table by another path takes this process for dead.

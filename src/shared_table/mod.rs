@@ -24,9 +24,11 @@ mod memory;
 mod places;
 mod system;
 mod table;
+mod waits;
 
 pub use member::{Member, Tell, hash};
-pub use table::{Hash, Seen, Who};
+pub use system::effective_user;
+pub use table::{Crowd, Hash, Seen, Who};
 
 #[cfg(test)]
 mod tests;

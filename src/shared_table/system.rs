@@ -7,6 +7,7 @@ use std::io::{self, Error, Read, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::AtomicU32;
@@ -87,9 +88,11 @@ pub fn reserve(file: &File, start: usize, length: usize) -> io::Result<()> {
     // SAFETY: only takes numbers.
     let reserved = again(|| checked(unsafe { libc::fallocate(file.as_raw_fd(), 0, start as _, length as _) }));
     match reserved {
-        // Where the file system cannot do this by itself; nothing has been written there so far.
+        // Where the file system cannot do this by itself: what is there is written once more. Nobody else does so now.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            std::os::unix::fs::FileExt::write_all_at(file, &vec![0; length], start as u64)
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, start as u64)?;
+            file.write_all_at(&bytes, start as u64)
         }
         reserved => reserved.map(drop),
     }

@@ -37,6 +37,7 @@ pub struct Who {
 
 /// A call for a lock.
 pub struct Ask<'a> {
+    pub id: &'a str,
     pub hash: &'a Hash,
     pub slot: u32,
     pub mode: Mode,
@@ -63,6 +64,9 @@ pub struct Seen {
     pub host: String,
     pub who: Who,
 }
+
+/// The holders and the waiters of a lock, in order.
+pub type Crowd = (Vec<Seen>, Vec<Seen>);
 
 /// What is needed to watch a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -164,9 +168,22 @@ impl Table {
         }
     }
 
+    /// The same at all locks.
+    pub fn sweep_all(&self, alive: Alive, granted: &mut Vec<Grant>) -> Result<()> {
+        for number in 1..=SLOT_COUNT {
+            let at = slot_at(number)?;
+            let epoch = self.memory.load(at + SLOT_EPOCH)?;
+            if epoch != 0 && self.memory.load(requests_of(at).ends)? != 0 && !alive(Slot { number, epoch }) {
+                self.gone(number, granted)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Asks for lock `hash`.
     pub fn request(&self, ask: &Ask, alive: Alive, granted: &mut Vec<Grant>) -> Result<Outcome> {
         let &Ask {
+            id,
             hash,
             slot,
             mode,
@@ -182,7 +199,7 @@ impl Table {
         }
         let memory = &self.memory;
         memory.change(|| {
-            let place = self.find_or_add(hash)?;
+            let place = self.find_or_add(id, hash)?;
             let number = memory.take(REQUEST, &self.reserve)?;
             let at = memory.record(REQUEST, number)?;
             memory.store(at + REQUEST_SLOT, slot)?;

@@ -1,5 +1,6 @@
 //! The table against `core::table`, cut off at every step, and used by processes that are killed.
 
+mod damage;
 mod killed;
 
 use super::files;
@@ -67,6 +68,11 @@ fn hash(id: u32) -> Hash {
     hash
 }
 
+/// Longer than one record of text.
+fn name(id: u32) -> String {
+    format!("{}-{id}", "long".repeat(30))
+}
+
 /// All words but those of the log, as far as these tests use them.
 fn dump(table: &Table) -> Vec<u32> {
     let used = (0..UNDO)
@@ -74,7 +80,8 @@ fn dump(table: &Table) -> Vec<u32> {
         .chain(SLOTS..SLOTS + 8 * SLOT_WORDS)
         .chain(BUCKETS..BUCKETS + BUCKET_COUNT)
         .chain(PLACES..PLACES + 16 * PLACE_WORDS)
-        .chain(REQUESTS..REQUESTS + 64 * REQUEST_WORDS);
+        .chain(REQUESTS..REQUESTS + 64 * REQUEST_WORDS)
+        .chain(TEXTS..TEXTS + 64 * TEXT_WORDS);
     used.map(|at| table.memory.load(at).unwrap()).collect()
 }
 
@@ -110,6 +117,7 @@ fn act(table: &Table, step: Step, granted: &mut Vec<Grant>) -> Said {
     match step {
         Step::Request(id, slot, mode, attempt) => {
             let ask = Ask {
+                id: &name(id),
                 hash: &hash(id),
                 slot,
                 mode,
@@ -340,6 +348,44 @@ fn a_process_that_is_cut_off_while_it_ends_another_one_leaves_the_rest_to_the_ne
 }
 
 #[test]
+fn all_locks_are_shown_with_their_ids_and_leave_no_text_behind() {
+    let table = table();
+    let ids = ["a".into(), "b".repeat(60), "c".repeat(61), "d".repeat(4096)];
+    for _ in 0..3 {
+        let mut tickets = Vec::new();
+        for (number, id) in ids.iter().enumerate() {
+            let ask = Ask {
+                id,
+                hash: &hash(number as u32),
+                slot: 1,
+                mode: Mode::Exclusive,
+                attempt: Attempt::Wait,
+                who: &Who::default(),
+            };
+            for slot in [1, 2] {
+                match table.request(&Ask { slot, ..ask }, &|_| true, &mut Vec::new()).unwrap() {
+                    Outcome::Granted(ticket, _) | Outcome::Queued(ticket) => tickets.push((slot, ticket)),
+                    Outcome::Busy => unreachable!(),
+                }
+            }
+        }
+        let mut seen = table.snapshots().unwrap();
+        seen.sort_by(|one, other| one.0.cmp(&other.0));
+        let shown: Vec<_> = seen
+            .iter()
+            .map(|(id, (held, pending))| (id, held.len(), pending.len()))
+            .collect();
+        assert_eq!(shown, ids.iter().map(|id| (id, 1, 1)).collect::<Vec<_>>());
+        for (slot, ticket) in tickets {
+            assert!(table.release(ticket, slot, &mut Vec::new()).unwrap());
+        }
+        assert!(table.snapshots().unwrap().is_empty());
+    }
+    // 1 + 1 + 2 + 69 pieces, used again each time.
+    assert_eq!(table.memory.load(TEXT_HIGH), Ok(73));
+}
+
+#[test]
 fn a_long_run_of_readers_is_granted_to_the_last_one() {
     let table = table();
     let mut granted = Vec::new();
@@ -355,55 +401,4 @@ fn a_long_run_of_readers_is_granted_to_the_last_one() {
     }
     assert!(table.release(first, 1, &mut granted).unwrap());
     assert_eq!(granted.len(), 1000);
-}
-
-#[test]
-fn whatever_is_in_the_memory_no_call_panics_or_runs_for_ever() {
-    let mut random = Random(0x2468);
-    let table = table();
-    for _ in 0..300 {
-        let mut known = Vec::new();
-        for _ in 0..10 {
-            let places = [
-                random.below(UNDO),
-                SLOTS + random.below(200),
-                BUCKETS + 5,
-                PLACES + random.below(100),
-                REQUESTS + random.below(500),
-            ];
-            let value = if random.below(2) == 0 {
-                random.below(20) as u32
-            } else {
-                random.0 as u32
-            };
-            table.memory.put(places[random.below(5)], value);
-            let ask = Ask {
-                hash: &hash(0),
-                slot: 1,
-                mode: Mode::Shared,
-                attempt: Attempt::Wait,
-                who: &Who::default(),
-            };
-            if let Ok(Outcome::Granted(ticket, _) | Outcome::Queued(ticket)) =
-                table.request(&ask, &|_| true, &mut Vec::new())
-            {
-                known.push(ticket);
-            }
-            let _ = table.memory.roll_back();
-            let _ = table.snapshot(&hash(0));
-            let _ = table.gone(2, &mut Vec::new());
-        }
-        for ticket in known {
-            let _ = table.release(ticket, 1, &mut Vec::new());
-        }
-        for at in (0..UNDO)
-            .chain(SLOTS..SLOTS + 200)
-            .chain(PLACES..PLACES + 200)
-            .chain(REQUESTS..REQUESTS + 1000)
-        {
-            table.memory.put(at, 0);
-        }
-        table.memory.put(BUCKETS + 5, 0);
-        table.format(SEED);
-    }
 }

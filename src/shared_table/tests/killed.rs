@@ -5,6 +5,7 @@ use crate::core::attempt::Attempt;
 use crate::core::mode::Mode;
 use crate::core::table::Outcome;
 use crate::error::{Error, Kind};
+use crate::shared_table::layout::LAYOUT;
 use crate::shared_table::member::{Member, Tell, hash};
 use crate::shared_table::system;
 use crate::shared_table::table::Who;
@@ -50,6 +51,7 @@ impl Joined {
     fn ask(&self, id: &str, number: u32, mode: Mode) -> Outcome {
         self.member
             .request(
+                id,
                 &hash(id),
                 mode,
                 Attempt::Wait,
@@ -304,8 +306,9 @@ fn folders_that_cannot_be_trusted_or_shared_are_refused() {
         .write(true)
         .open(folder.0.join("gate"))
         .unwrap();
-    assert!(system::try_lock(&gate, system::WRITE, 2).unwrap());
+    let other = u64::from(LAYOUT) + 1;
+    assert!(system::try_lock(&gate, system::WRITE, other).unwrap());
     assert_eq!(refusal(&folder.0), Some(Kind::Server));
-    system::lock(&gate, system::NONE, 2).unwrap();
+    system::lock(&gate, system::NONE, other).unwrap();
     assert_eq!(refusal(&folder.0), None);
 }
