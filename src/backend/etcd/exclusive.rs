@@ -106,9 +106,9 @@ impl Etcd {
             .or_else([TxnOp::txn(
                 Txn::new().when([keys.not_withdrawn(&ask.owner)]).and_then(put),
             )]);
-        let response = self.first_message(&ask.owner, lease, self.counted(txn)).await?;
+        let Answer { revision, response } = self.first_message(&ask.owner, lease, None, txn).await?;
         let since = match response.op_responses().first() {
-            Some(TxnOpResponse::Txn(put)) => put.succeeded().then(|| revision(&response)),
+            Some(TxnOpResponse::Txn(put)) => put.succeeded().then_some(revision),
             Some(TxnOpResponse::Get(main)) => main.kvs().first().map(KeyValue::mod_revision),
             _ => None,
         };
