@@ -54,6 +54,8 @@ pub const PLACE_WAITERS: usize = 3;
 /// The text of its id: length, and first record.
 pub const PLACE_ID_BYTES: usize = 5;
 pub const PLACE_ID: usize = 6;
+/// No id is longer.
+pub const ID_BYTES: usize = 4096;
 pub const PLACE_HASH: usize = 8;
 pub const HASH_WORDS: usize = 8;
 

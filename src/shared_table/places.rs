@@ -4,7 +4,6 @@ use super::layout::*;
 use super::lists::{PLACE, TEXT};
 use super::memory::{Fault, Result};
 use super::table::{Hash, Table, holders, waiters};
-use crate::url::MAX_LENGTH;
 
 impl Table {
     pub(super) fn find(&self, hash: &Hash) -> Result<Option<u32>> {
@@ -91,7 +90,7 @@ impl Table {
         let memory = self.memory;
         let length = memory.load(at + PLACE_ID_BYTES).unwrap_or_default() as usize;
         let mut link = at + PLACE_ID;
-        (0..length.min(MAX_LENGTH)).step_by(TEXT_BYTES).map(move |from| {
+        (0..length.min(ID_BYTES)).step_by(TEXT_BYTES).map(move |from| {
             let text = memory.load(link)?;
             link = memory.record(TEXT, text)? + TEXT_NEXT;
             Ok((text, (length - from).min(TEXT_BYTES)))
