@@ -738,7 +738,7 @@ fn the_connection_for_renewals_is_there_before_the_first_renewal() {
         let until = Instant::now() + LIMIT;
         loop {
             let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut plain).await.unwrap();
-            if list.matches(" name=ipc-mutex:a ").count() == 2 {
+            if list.matches(" name=ipc-mutex:a-").count() == 2 {
                 break;
             }
             assert!(Instant::now() < until, "{list}");
