@@ -37,8 +37,13 @@ impl<T> Table<T> {
     /// An empty table whose tokens are all larger than `seed`. A master whose tokens must also grow over a restart
     /// seeds it with the time.
     pub fn new(seed: u64) -> Self {
+        Self::with_room(seed, Ticket::POSITIONS)
+    }
+
+    /// [`Table::new`] for at most so many requests.
+    pub fn with_room(seed: u64, requests: usize) -> Self {
         Self {
-            requests: Slab::new(Ticket::POSITIONS, Ticket::LAST_GENERATION),
+            requests: Slab::new(requests, Ticket::LAST_GENERATION),
             locks: Locks::new(),
             owners: Owners::default(),
             last_token: seed,
@@ -231,6 +236,11 @@ impl<T> Table<T> {
     /// How many requests hold or wait.
     pub fn requests(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Whether the next request will be refused.
+    pub fn is_full(&self) -> bool {
+        self.requests.is_full()
     }
 
     /// How many locks are held, waited for or pinned.

@@ -1,6 +1,6 @@
 //! The open mutex objects of a process.
 
-use super::who::Who;
+use super::who::{Tag, Who};
 use crate::core::ids::{LockKey, OwnerId, Ticket};
 use crate::core::spread::BuildSpread;
 use std::collections::HashMap;
@@ -19,6 +19,19 @@ pub(super) struct Open {
     pub(super) who: Who,
     /// The hold of this handle that was last moved from the word into the table. It may have ended since; the table knows.
     pub(super) moved: Option<Ticket>,
+}
+
+impl Open {
+    /// What the table remembers with a request through this object.
+    #[inline(always)]
+    pub(super) fn tag(&self, handle: Handle, cookie: u32, since: Option<u64>) -> Tag {
+        Tag {
+            handle,
+            cookie,
+            since,
+            who: self.who.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -41,9 +41,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(seed: u64, lent: Option<Lent>) -> Self {
+    pub(super) fn new(table: Table<Tag>, lent: Option<Lent>) -> Self {
         Self {
-            table: Table::new(seed),
+            table,
             words: lent.map(Words::lent).unwrap_or_default(),
             handles: Handles::default(),
             owners: HashSet::default(),
@@ -95,12 +95,7 @@ impl State {
     ) -> Result<Outcome, Unknown> {
         let open = self.handles.get(handle).ok_or(Unknown)?;
         let (lock, owner) = (open.lock, open.owner);
-        let tag = Tag {
-            handle,
-            cookie,
-            since,
-            who: open.who.clone(),
-        };
+        let tag = open.tag(handle, cookie, since);
         Ok(self.ask(lock, owner, mode, attempt, tag))
     }
 
@@ -141,7 +136,9 @@ impl State {
         {
             return Outcome::Busy;
         }
-        self.inflate(lock);
+        if !self.inflate(lock) {
+            return Outcome::Busy;
+        }
         let outcome = self.table.request_at(lock, owner, mode, attempt, tag);
         if outcome == Outcome::Busy {
             // Nobody may be there: the table is full of others' requests.
@@ -160,13 +157,10 @@ impl State {
     ) -> Result<Outcome, Unknown> {
         let open = self.handles.get(handle).ok_or(Unknown)?;
         let (lock, owner) = (open.lock, open.owner);
-        let tag = Tag {
-            handle,
-            cookie,
-            since,
-            who: open.who.clone(),
-        };
-        self.inflate(lock);
+        let tag = open.tag(handle, cookie, since);
+        if !self.inflate(lock) {
+            return Ok(Outcome::Busy);
+        }
         let Some((ticket, token, ended)) = self.table.steal(lock, owner, tag) else {
             self.deflate_if_idle(lock);
             return Ok(Outcome::Busy);
@@ -200,25 +194,26 @@ impl State {
         self.table.ids().cloned().collect()
     }
 
-    /// Makes everybody use the table for this lock. Whoever has it on the fast path goes on having it.
-    fn inflate(&mut self, lock: LockKey) {
+    /// Makes everybody use the table for this lock. Whoever has it on the fast path goes on having it: false if the table has no room for that hold.
+    fn inflate(&mut self, lock: LockKey) -> bool {
         // Ends: each round that fails is another thread's success in taking or freeing the lock, and the next round
         // begins with what that thread left.
         loop {
             let word = self.words.word(lock);
             match Word::read(word) {
-                Word::Inflated => return,
+                Word::Inflated => return true,
                 Word::Free => {
                     if Word::Free.exchange(word, Word::Inflated) {
-                        return;
+                        return true;
                     }
                 }
+                Word::Fast(_) if self.table.is_full() => return false,
                 Word::Fast(handle) => {
                     if Word::Fast(handle).exchange(word, Word::Inflated) {
                         if !self.is_cut_off(lock, handle) {
                             self.move_in(lock, handle);
                         }
-                        return;
+                        return true;
                     }
                 }
             }
@@ -347,7 +342,7 @@ impl State {
 
     pub(super) fn ticket_of(&mut self, handle: Handle) -> Option<(Ticket, Token)> {
         let lock = self.handles.get(handle)?.lock;
-        if Word::Fast(handle).exchange(self.words.word(lock), Word::Inflated) {
+        if !self.table.is_full() && Word::Fast(handle).exchange(self.words.word(lock), Word::Inflated) {
             self.move_in(lock, handle);
         }
         let ticket = self.handles.get(handle)?.moved?;
@@ -395,3 +390,6 @@ impl State {
         Snapshot { held, pending }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::words::Chunk;
 use crate::core::attempt::Attempt;
 use crate::core::ids::{OwnerId, Ticket, Token};
 use crate::core::mode::Mode;
-use crate::core::table::{Cancelled, Grant, NotHeld, Outcome};
+use crate::core::table::{Cancelled, Grant, NotHeld, Outcome, Table};
 use std::sync::Arc;
 
 /// All locks of one kind in this process, for all its threads. See [`super`] for how it works together with the words.
@@ -44,7 +44,7 @@ impl LocalTable {
     fn with(seed: u64, lent: Option<Lent>, deliver: Box<dyn Deliver>) -> Self {
         Self {
             guarded: Mutex::new(Guarded {
-                state: State::new(seed, lent),
+                state: State::new(Table::new(seed), lent),
                 grants: Vec::new(),
             }),
             deliver,
