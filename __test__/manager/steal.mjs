@@ -65,6 +65,9 @@ export function steal (world) {
     })
 
     test("steal: no callback begins with a lock that was stolen, at whatever step between the grant and the callback", async (t) => {
+        // At a server, a theft may come before the request, and the runtime's thread may hear of one while a callback begins.
+        if (world.name !== "spm")
+            return t.skip("only where grants and thefts happen in the call")
         const locks = manager(t, world)
         const name = fresh()
         for (let steps = 0; steps < 12; steps++) {
