@@ -1,34 +1,15 @@
 // Commands under locks of one machine, which need no server.
 import { describe, test } from "node:test"
 import assert from "node:assert/strict"
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { readFileSync } from "node:fs"
 import { join } from "node:path"
-import Mutex from "ipc-mutex"
 import { watchLeaks } from "../support/leaks.mjs"
 import { waitFor } from "../support/waiting.mjs"
+import { opened, place, shell, skip } from "./machine.mjs"
 import { run, start } from "./programs.mjs"
-
-const skip = process.platform === "linux" ? false : "lpm: exists on Linux only"
 
 watchLeaks()
 const patient = (what) => ({ timeout: 60_000, what })
-const shell = (code) => [ "--", "sh", "-c", code ]
-
-/** A folder for the locks of a test. */
-function place (t) {
-    const folder = mkdtempSync(join(tmpdir(), "ipc-mutex-machine-"))
-    const remove = () => rmSync(folder, { recursive: true, force: true })
-    t.after(remove)
-    return { folder, remove, url: `lpm:job?dir=${encodeURIComponent(folder)}` }
-}
-
-async function opened (t, url) {
-    const mutex = new Mutex(url)
-    await mutex.open()
-    t.after(() => mutex[Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]())
-    return mutex
-}
 
 describe("a lock of the machine", { skip }, () => {
     test("is held while the command runs, and given back", async (t) => {

@@ -1,35 +1,16 @@
 // A standard error that is full, because nobody reads it: a pager that waits, a terminal after Ctrl-S.
 import { describe, test } from "node:test"
 import assert from "node:assert/strict"
-import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "node:fs"
+import { closeSync, constants, openSync, writeSync } from "node:fs"
 import { execFileSync } from "node:child_process"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
-import Mutex from "ipc-mutex"
 import { watchLeaks } from "../support/leaks.mjs"
 import { waitFor } from "../support/waiting.mjs"
+import { opened, place, shell, skip } from "./machine.mjs"
 import { start } from "./programs.mjs"
-
-const skip = process.platform === "linux" ? false : "lpm: exists on Linux only"
 
 watchLeaks()
 const patient = (what) => ({ timeout: 60_000, what })
-const shell = (code) => [ "--", "sh", "-c", code ]
-
-/** A folder for the locks of a test. */
-function place (t) {
-    const folder = mkdtempSync(join(tmpdir(), "ipc-mutex-machine-"))
-    const remove = () => rmSync(folder, { recursive: true, force: true })
-    t.after(remove)
-    return { folder, remove, url: `lpm:job?dir=${encodeURIComponent(folder)}` }
-}
-
-async function opened (t, url) {
-    const mutex = new Mutex(url)
-    await mutex.open()
-    t.after(() => mutex[Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]())
-    return mutex
-}
 
 /** The arguments that start a program with a standard error that is full, and that nobody reads. */
 function unread (t, folder) {
