@@ -391,5 +391,6 @@ impl State {
     }
 }
 
-#[cfg(test)]
+// Its words exist under loom only inside a model.
+#[cfg(all(test, not(loom)))]
 mod tests;
