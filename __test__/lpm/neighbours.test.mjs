@@ -29,10 +29,11 @@ async function inTurn (t, url, members) {
             waits.push([ other, await other.wait() ])
         }
         await holder.call("release")
-        for (const [ other, held ] of waits) {
+        // In the order in which they asked, which is not known here.
+        await Promise.all(waits.map(async ([ other, held ]) => {
             await held()
             await other.call("release")
-        }
+        }))
     }
 }
 

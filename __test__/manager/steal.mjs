@@ -124,6 +124,7 @@ export function steal (world) {
                 mutex.on("lost", (error) => lost.push(error.code))
             await mutex.acquire()
             const lock = await locks.lock(id, { steal: true })
+            await waitFor(() => !mutex.isHeld(), { what: "the mutex to hear of the theft" })
             assert.equal((await rejection(mutex.release())).code, "ERR_LOCK_LOST")
             assert.equal((await rejection(mutex.release())).code, "ERR_NOT_ACQUIRED")
             assert.equal(await mutex.tryAcquire(), false)
